@@ -1,0 +1,31 @@
+# format, format-check and lint: over every source of ours.
+file(GLOB AQ_FORMATTED CONFIGURE_DEPENDS
+     ir/*.[ch] ir/*/*.[ch] passes/*.[ch] codegen/*.[ch] frontend/*/*.[ch]
+     runtime/*.[ch] models/*.[ch] tests/*/*.[ch])
+find_program(CLANG_FORMAT NAMES clang-format-14 clang-format)
+find_program(CLANG_TIDY NAMES clang-tidy-14 clang-tidy)
+
+if(CLANG_FORMAT)
+  add_custom_target(format COMMAND ${CLANG_FORMAT} -i ${AQ_FORMATTED} VERBATIM)
+  add_custom_target(format-check VERBATIM
+    COMMAND ${CLANG_FORMAT} --dry-run --Werror ${AQ_FORMATTED})
+endif()
+
+# One stamp for each source, so that lint runs in parallel and only over what
+# changed.
+if(CLANG_TIDY)
+  set(stamps)
+  foreach(source ${AQ_SOURCES} ${AQ_CLI_SOURCES} ${AQ_TESTS})
+    file(RELATIVE_PATH stamp ${CMAKE_SOURCE_DIR} ${source})
+    string(REPLACE "/" "." stamp "${CMAKE_BINARY_DIR}/lint/${stamp}")
+    add_custom_command(OUTPUT ${stamp} VERBATIM
+      COMMAND ${CLANG_TIDY} -p ${CMAKE_BINARY_DIR} --quiet
+              --extra-arg=-Wno-unknown-warning-option ${source}
+      COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/lint
+      COMMAND ${CMAKE_COMMAND} -E touch ${stamp}
+      DEPENDS ${AQ_HEADERS} ${source} ${CMAKE_SOURCE_DIR}/.clang-tidy
+      COMMENT "lint ${source}")
+    list(APPEND stamps ${stamp})
+  endforeach()
+  add_custom_target(lint DEPENDS ${stamps})
+endif()
