@@ -12,7 +12,7 @@
 /* Told of things that were survived, one sentence each. */
 typedef void (*AqWarn)(void *context, const char *sentence);
 
-/* safetensors.c: https://github.com/huggingface/safetensors, read strictly */
+/* stored.c: the types of numbers in files, by safetensors' names */
 
 #define AQ_STORED_TYPES(X)                                                     \
     X(BOOL, 8)                                                                 \
@@ -45,10 +45,20 @@ typedef enum AqStoredType {
         AQ_STORED_COUNT
 } AqStoredType;
 
-enum { AQ_STORED_RANK = 8 };
-
 const char *aq_stored_name(AqStoredType type); /* "F32" */
 int aq_stored_bits(AqStoredType type);
+bool aq_stored_find(const char *name, AqStoredType *type);
+/* `count` stored elements (anywhere in memory) as floats (out of F32, F16,
+ * BF16, F64, BOOL and integers) or as int64_t (out of BOOL and integers but
+ * U64); false for other types, also when asked with count 0. */
+bool aq_stored_to_floats(AqStoredType type, const void *from, size_t count,
+                         void *to);
+bool aq_stored_to_ints(AqStoredType type, const void *from, size_t count,
+                       void *to);
+
+/* safetensors.c: https://github.com/huggingface/safetensors, read strictly */
+
+enum { AQ_STORED_RANK = 8 };
 
 /* One tensor of an open file; owned by the file. */
 typedef struct AqTensorInfo {
@@ -69,14 +79,13 @@ typedef struct AqTensorFile AqTensorFile;
 AqTensorFile *aq_tensors_open(const char *path, AqError *error);
 void aq_tensors_close(AqTensorFile *file);
 int aq_tensors_count(const AqTensorFile *file);
-/* In the order of the data. */
-const AqTensorInfo *aq_tensors_at(const AqTensorFile *file, int index);
+const AqTensorInfo *aq_tensors_at(const AqTensorFile *file,
+                                  int index); /* in the order of the data */
 /* NULL if there is none of this name. */
 const AqTensorInfo *aq_tensors_find(const AqTensorFile *file, const char *name);
 /* A value of `__metadata__`; NULL if absent. */
 const char *aq_tensors_metadata(const AqTensorFile *file, const char *key);
-/* All elements as floats (from F32, F16, BF16, F64, BOOL and integers), or as
- * integers (from BOOL and integers).  Several threads may read at once. */
+/* All elements, converted.  Several threads may read at once. */
 AqStatus aq_tensors_read_floats(const AqTensorFile *file,
                                 const AqTensorInfo *info, float *out,
                                 AqError *error);
@@ -87,6 +96,8 @@ AqStatus aq_tensors_read_ints(const AqTensorFile *file,
 AqStatus aq_tensors_read_bytes(const AqTensorFile *file,
                                const AqTensorInfo *info, uint64_t begin,
                                void *out, size_t bytes, AqError *error);
+
+/* safetensors_write.c */
 
 /* Gives the tensor's bytes begin .. begin + bytes - 1, as stored.  Called in
  * ascending order, with pieces of whole elements, at most 1 MiB each. */

@@ -1,0 +1,502 @@
+/* safetensors: round trips, and files made to break a reader. */
+#include "runtime/files.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char folder[] = "/tmp/aq_safetensors_XXXXXX";
+static char path[sizeof folder + 32];
+
+static int make_folder(void **state)
+{
+    (void)state;
+    if (!mkdtemp(folder))
+        return -1;
+    snprintf(path, sizeof path, "%s/x.safetensors", folder);
+    return 0;
+}
+
+static int remove_folder(void **state)
+{
+    (void)state;
+    unlink(path);
+    return rmdir(folder);
+}
+
+static void write_bytes(const void *data, size_t bytes)
+{
+    AqError error = {0};
+    assert_int_equal(aq_file_write(path, data, bytes, &error), AQ_OK);
+}
+
+/* Header text, its stated length (-1: the true one), and zeros as values. */
+static void write_file(const char *header, long long stated, size_t values)
+{
+    size_t length = strlen(header), bytes = 8 + length + values;
+    char *all = calloc(1, bytes);
+    uint64_t n = stated < 0 ? length : (uint64_t)stated;
+    memcpy(all, &n, 8);
+    memcpy(all + 8, header, length);
+    write_bytes(all, bytes);
+    free(all);
+}
+
+static bool opens(AqError *error)
+{
+    *error = (AqError){0};
+    AqTensorFile *f = aq_tensors_open(path, error);
+    assert_true((f == NULL) == (error->status != AQ_OK));
+    aq_tensors_close(f);
+    return f != NULL;
+}
+
+/* ---- what must be refused ---- */
+
+#define A "\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}"
+#define B(shape, offsets)                                                      \
+    "\"b\":{\"dtype\":\"F32\",\"shape\":" shape ",\"data_offsets\":" offsets "}"
+
+typedef struct Case {
+    const char *header;
+    size_t values;
+    const char *sentence;
+} Case;
+
+static const Case refused[] = {
+    {"", 0, "no JSON object"},
+    {"[]", 0, "no JSON object"},
+    {"{", 0, "no JSON object"},
+    {"{}x", 0, "no JSON object"},
+    {"{" A "}", 7, "outside the file"},
+    {"{" A "}", 17, "9 bytes at its end"},
+    {"{}", 9, "9 bytes at its end"},
+    {"{" A "," A "}", 8, "duplicate"},
+    {"{" A ",\"b\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[2],"
+     "\"data_offsets\":[8,16]}}",
+     16, "duplicate"},
+    {"{" A "," B("[2]", "[0,8]") "}", 8, "overlaps"},
+    {"{" A "," B("[2]", "[4,12]") "}", 12, "overlaps"},
+    {"{" A "," B("[2]", "[12,20]") "}", 20, "hole"},
+    {"{" B("[2]", "[4,12]") "}", 12, "hole"},
+    {"{" A "," B("[0]", "[4,4]") "}", 8, "overlaps"},
+    {"{" B("[2]", "[8,0]") "}", 8, "outside"},
+    {"{" B("[2]", "[-8,0]") "}", 8, "outside"},
+    {"{" B("[2]", "[0,9223372036854775807]") "}", 8, "outside"},
+    {"{" B("[2]", "[0,18446744073709551616]") "}", 8, "no JSON object"},
+    {"{" B("[2]", "[0,8.0]") "}", 8, "two whole numbers"},
+    {"{" B("[2]", "[0,8e0]") "}", 8, "two whole numbers"},
+    {"{" B("[2]", "[0]") "}", 8, "two whole numbers"},
+    {"{" B("[2]", "[0,8,8]") "}", 8, "two whole numbers"},
+    {"{" B("[2]", "{}") "}", 8, "two whole numbers"},
+    {"{" B("[2]", "[0,\"8\"]") "}", 8, "two whole numbers"},
+    {"{" B("[3]", "[0,8]") "}", 8, "needs 96 bits"},
+    {"{" B("[1]", "[0,8]") "}", 8, "needs 32 bits"},
+    {"{" B("[2.0]", "[0,8]") "}", 8, "whole numbers"},
+    {"{" B("[02]", "[0,8]") "}", 8, "no JSON object"},
+    {"{" B("[-2]", "[0,8]") "}", 8, "whole numbers"},
+    {"{" B("2", "[0,8]") "}", 8, "not a list"},
+    {"{" B("[2,18446744073709551614]", "[0,8]") "}", 8, "no JSON object"},
+    {"{" B("[2,9223372036854775807]", "[0,8]") "}", 8, "overflows"},
+    {"{" B("[4194305,4194305,211106198978564]", "[0,16]") "}", 16, "overflows"},
+    {"{" B("[2305843009213693952]", "[0,0]") "}", 0, "overflows"},
+    {"{" B("[1,1,1,1,1,1,1,1,2]", "[0,8]") "}", 8, "dimensions"},
+    {"{\"b\":{\"dtype\":\"F31\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8,
+     "unknown dtype 'F31'"},
+    {"{\"b\":{\"dtype\":5,\"shape\":[2],\"data_offsets\":[0,8]}}", 8,
+     "not a string"},
+    {"{\"b\":{\"dtype\":\"F32\",\"shape\":[2]}}", 0, "exactly"},
+    {"{\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8],\"x\":1}}",
+     8, "exactly"},
+    {"{\"b\":[]}", 0, "exactly"},
+    {"{\"b\":{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,2]}}", 2,
+     "needs 12 bits"},
+    {"{\"__metadata__\":[]}", 0, "__metadata__"},
+    {"{\"__metadata__\":{\"a\":1}}", 0, "__metadata__"},
+    {"{\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"}}", 0, "duplicate"},
+    {"{\"\xff\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8,
+     "no JSON object"},
+    {"{\"b\\u0000\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
+     8, "no JSON object"},
+    {"{\"b\\u001b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
+     8, "control characters"},
+};
+
+static void test_refused(void **state)
+{
+    (void)state;
+    for (int i = 0; i < AQ_COUNT(refused); i++) {
+        AqError error;
+        write_file(refused[i].header, -1, refused[i].values);
+        if (opens(&error))
+            fail_msg("accepted: %s", refused[i].header);
+        if (!strstr(error.text, refused[i].sentence))
+            fail_msg("%s\nsays: %s", refused[i].header, error.text);
+        assert_non_null(strstr(error.text, path));
+        assert_int_equal(error.status, AQ_BAD_INPUT);
+    }
+}
+
+static void test_header_length(void **state)
+{
+    (void)state;
+    const long long stated[] = {3, 4, 1 << 20, 100000001, LLONG_MAX};
+    AqError error;
+    for (int i = 0; i < AQ_COUNT(stated); i++) {
+        write_file("{}", stated[i], 0);
+        assert_false(opens(&error));
+        assert_non_null(strstr(error.text, "its header says"));
+    }
+    write_file("{}", 0, 0);
+    assert_false(opens(&error));
+    unsigned char most[10] = {255, 255, 255, 255, 255, 255, 255, 255, '{', '}'};
+    write_bytes(most, sizeof most);
+    assert_false(opens(&error));
+    /* longer than allowed, though true */
+    size_t length = (8 << 20) + 1;
+    char *blanks = malloc(length + 1);
+    memset(blanks, ' ', length);
+    memcpy(blanks, "{}", 2);
+    blanks[length] = 0;
+    write_file(blanks, -1, 0);
+    assert_false(opens(&error));
+    assert_non_null(strstr(error.text, "longer than 8 MiB"));
+    blanks[length - 1] = 0;
+    write_file(blanks, -1, 0);
+    assert_true(opens(&error));
+    free(blanks);
+}
+
+/* Many tensors on one range; too many tensors; a long name; deep lists. */
+static void test_large_headers(void **state)
+{
+    (void)state;
+    AqError error;
+    AqText text = {0};
+    aq_text_add(&text, "{");
+    for (int i = 0; i < 65537; i++)
+        aq_text_printf(&text,
+                       "%s\"t%d\":{\"dtype\":\"F32\",\"shape\":[200,200],"
+                       "\"data_offsets\":[0,160000]}",
+                       i ? "," : "", i);
+    aq_text_add(&text, "}");
+    write_file(text.data, -1, 160000);
+    assert_false(opens(&error));
+    assert_non_null(strstr(error.text, "more than 65536 tensors"));
+
+    text.length = 0;
+    aq_text_add(&text, "{\"");
+    for (int i = 0; i < 513; i++)
+        aq_text_add(&text, "n");
+    aq_text_add(&text, "\":{\"dtype\":\"U8\",\"shape\":[],"
+                       "\"data_offsets\":[0,1]}}");
+    write_file(text.data, -1, 1);
+    assert_false(opens(&error));
+    assert_non_null(strstr(error.text, "longer than 512"));
+
+    text.length = 0;
+    for (int i = 0; i < 100000; i++)
+        aq_text_add(&text, "[");
+    write_file(text.data, -1, 0);
+    assert_false(opens(&error));
+    aq_text_free(&text);
+}
+
+static void test_no_file(void **state)
+{
+    (void)state;
+    AqError error = {0};
+    assert_null(aq_tensors_open("/nowhere/x.safetensors", &error));
+    assert_int_equal(error.status, AQ_IO);
+    error = (AqError){0};
+    assert_null(aq_tensors_open(folder, &error));
+    assert_non_null(strstr(error.text, "regular file"));
+}
+
+/* ---- what must be read ---- */
+
+static void test_accepted(void **state)
+{
+    (void)state;
+    AqError error;
+    const Case good[] = {
+        {"{}", 0, ""},
+        {"  {" A "}   \n", 8, ""},
+        {"{" A "}", 16, "8 trailing bytes"},
+        {"{" A "," B("[0]", "[8,8]") "}", 8, "empty at the end"},
+        {"{" A "," B("[5,0]", "[0,0]") "}", 8, "empty at the beginning"},
+        {"{\"b\":{\"dtype\":\"F4\",\"shape\":[4],\"data_offsets\":[0,2]}}", 2,
+         ""},
+    };
+    for (int i = 0; i < AQ_COUNT(good); i++) {
+        write_file(good[i].header, -1, good[i].values);
+        if (!opens(&error))
+            fail_msg("%s: %s", good[i].header, error.text);
+    }
+}
+
+static AqStatus fill_squares(void *context, uint64_t begin, void *out,
+                             size_t bytes, AqError *error)
+{
+    (void)error;
+    int *calls = context;
+    ++*calls;
+    assert_true(begin % 8 == 0 && bytes % 8 == 0 && bytes <= 1 << 20);
+    for (size_t i = 0; i < bytes / 8; i++) {
+        double root = (double)(begin / 8 + i), square = root * root;
+        memcpy((char *)out + i * 8, &square, 8);
+    }
+    return AQ_OK;
+}
+
+static const float some_floats[6] = {0, -1.5f, 3e38f, 1e-40f, INFINITY, 7};
+static const int64_t some_ints[3] = {-5, INT64_MAX, INT64_MIN};
+static const uint16_t halves[6] = {0x3c00, 0xc000, 0x7bff, 0x0001, 0xfc00, 0};
+static const uint16_t brains[2] = {0x3f80, 0xc2c8};
+static const uint8_t flags[3] = {0, 1, 255};
+enum { SQUARES = 200001 }; /* more than one piece */
+
+static AqStatus write_sample(int *calls, AqError *error)
+{
+    const AqTensorEntry entries[] = {
+        {.name = "z.flags",
+         .type = AQ_STORED_U8,
+         .rank = 1,
+         .shape = {3},
+         .data = flags},
+        {.name = "floats",
+         .type = AQ_STORED_F32,
+         .rank = 2,
+         .shape = {2, 3},
+         .data = some_floats},
+        {.name = "halves",
+         .type = AQ_STORED_F16,
+         .rank = 1,
+         .shape = {6},
+         .data = halves},
+        {.name = "brains",
+         .type = AQ_STORED_BF16,
+         .rank = 1,
+         .shape = {2},
+         .data = brains},
+        {.name = "ints",
+         .type = AQ_STORED_I64,
+         .rank = 1,
+         .shape = {3},
+         .data = some_ints},
+        {.name = "empty", .type = AQ_STORED_F32, .rank = 2, .shape = {0, 9}},
+        {.name = "scalar", .type = AQ_STORED_F32, .data = some_floats + 5},
+        {.name = "squares",
+         .type = AQ_STORED_F64,
+         .rank = 1,
+         .shape = {SQUARES},
+         .fill = fill_squares,
+         .context = calls},
+    };
+    const AqMetadata metadata[] = {{"format", "pt"}, {"note", "a \"b\" \n"}};
+    return aq_tensors_write(path, entries, AQ_COUNT(entries), metadata, 2,
+                            error);
+}
+
+static float *floats_of(const AqTensorFile *f, const char *name, int64_t count)
+{
+    AqError error = {0};
+    const AqTensorInfo *t = aq_tensors_find(f, name);
+    assert_non_null(t);
+    assert_int_equal(t->elements, count);
+    float *values = malloc((size_t)count * sizeof *values + 1);
+    assert_int_equal(aq_tensors_read_floats(f, t, values, &error), AQ_OK);
+    return values;
+}
+
+static void test_round_trip_values(void **state)
+{
+    (void)state;
+    AqError error = {0};
+    int calls = 0;
+    assert_int_equal(write_sample(&calls, &error), AQ_OK);
+    assert_int_equal(calls, 2);
+    AqTensorFile *f = aq_tensors_open(path, &error);
+    assert_non_null(f);
+    float *v = floats_of(f, "floats", 6);
+    assert_memory_equal(v, some_floats, sizeof some_floats);
+    free(v);
+    v = floats_of(f, "squares", SQUARES);
+    for (int i = 0; i < SQUARES; i++)
+        assert_true(v[i] == (float)((double)i * i));
+    free(v);
+    v = floats_of(f, "halves", 6);
+    const float expected[6] = {1, -2, 65504, 0x1p-24f, -INFINITY, 0};
+    assert_memory_equal(v, expected, sizeof expected);
+    free(v);
+    v = floats_of(f, "brains", 2);
+    assert_true(v[0] == 1 && v[1] == -100);
+    free(v);
+    v = floats_of(f, "scalar", 1);
+    assert_true(v[0] == 7);
+    free(v);
+    free(floats_of(f, "empty", 0));
+    aq_tensors_close(f);
+}
+
+static void test_round_trip_integers(void **state)
+{
+    (void)state;
+    AqError error = {0};
+    int calls = 0;
+    int64_t v[3];
+    assert_int_equal(write_sample(&calls, &error), AQ_OK);
+    AqTensorFile *f = aq_tensors_open(path, &error);
+    const AqTensorInfo *ints = aq_tensors_find(f, "ints");
+    assert_int_equal(aq_tensors_read_ints(f, ints, v, &error), AQ_OK);
+    assert_memory_equal(v, some_ints, sizeof v);
+    const AqTensorInfo *t = aq_tensors_find(f, "z.flags");
+    assert_int_equal(aq_tensors_read_ints(f, t, v, &error), AQ_OK);
+    assert_true(v[0] == 0 && v[1] == 1 && v[2] == 255);
+    uint8_t byte = 0;
+    assert_int_equal(aq_tensors_read_bytes(f, t, 2, &byte, 1, &error), AQ_OK);
+    assert_int_equal(byte, 255);
+    assert_int_equal(aq_tensors_read_bytes(f, t, 2, v, 2, &error), AQ_INTERNAL);
+    error = (AqError){0};
+    t = aq_tensors_find(f, "scalar");
+    assert_int_equal(aq_tensors_read_ints(f, t, v, &error), AQ_UNSUPPORTED);
+    assert_non_null(strstr(error.text, "'scalar' is F32"));
+    aq_tensors_close(f);
+}
+
+/* Aligned data, the order promised, `{` first, metadata kept. */
+static void test_layout(void **state)
+{
+    (void)state;
+    AqError error = {0};
+    int calls = 0;
+    assert_int_equal(write_sample(&calls, &error), AQ_OK);
+    AqTensorFile *f = aq_tensors_open(path, &error);
+    const char *const order[] = {"ints",   "squares", "empty",  "floats",
+                                 "scalar", "brains",  "halves", "z.flags"};
+    assert_int_equal(aq_tensors_count(f), AQ_COUNT(order));
+    for (int i = 0; i < AQ_COUNT(order); i++) {
+        const AqTensorInfo *t = aq_tensors_at(f, i);
+        assert_string_equal(t->name, order[i]);
+        assert_int_equal(t->offset % (uint64_t)(aq_stored_bits(t->type) / 8),
+                         0);
+    }
+    assert_null(aq_tensors_find(f, "nobody"));
+    assert_string_equal(aq_tensors_metadata(f, "format"), "pt");
+    assert_string_equal(aq_tensors_metadata(f, "note"), "a \"b\" \n");
+    assert_null(aq_tensors_metadata(f, "x"));
+    aq_tensors_close(f);
+    char *data;
+    size_t bytes;
+    assert_int_equal(aq_file_read(path, 1 << 22, &data, &bytes, &error), AQ_OK);
+    assert_int_equal(data[8], '{');
+    free(data);
+}
+
+/* A prefix is refused unless it only lost trailing bytes: here none. */
+static void test_truncations(void **state)
+{
+    (void)state;
+    AqError error = {0};
+    const AqTensorEntry entries[] = {
+        {.name = "a",
+         .type = AQ_STORED_F32,
+         .rank = 1,
+         .shape = {6},
+         .data = some_floats},
+        {.name = "b",
+         .type = AQ_STORED_U8,
+         .rank = 1,
+         .shape = {3},
+         .data = flags},
+    };
+    assert_int_equal(aq_tensors_write(path, entries, 2, NULL, 0, &error),
+                     AQ_OK);
+    char *data;
+    size_t bytes;
+    assert_int_equal(aq_file_read(path, 1 << 20, &data, &bytes, &error), AQ_OK);
+    assert_true(opens(&error));
+    for (size_t n = 0; n < bytes; n++) {
+        write_bytes(data, n);
+        assert_false(opens(&error));
+    }
+    free(data);
+}
+
+static void test_shrinking(void **state)
+{
+    (void)state;
+    AqError error = {0};
+    int calls = 0;
+    assert_int_equal(write_sample(&calls, &error), AQ_OK);
+    AqTensorFile *f = aq_tensors_open(path, &error);
+    assert_int_equal(truncate(path, 2000), 0);
+    const AqTensorInfo *t = aq_tensors_find(f, "squares");
+    float *v = malloc(SQUARES * sizeof *v);
+    assert_int_equal(aq_tensors_read_floats(f, t, v, &error), AQ_IO);
+    assert_non_null(strstr(error.text, "shorter"));
+    free(v);
+    aq_tensors_close(f);
+}
+
+static AqStatus fill_badly(void *context, uint64_t begin, void *out,
+                           size_t bytes, AqError *error)
+{
+    (void)context;
+    (void)begin;
+    (void)out;
+    (void)bytes;
+    return aq_fail(error, AQ_INTERRUPTED, "no more");
+}
+
+static void test_writer_refuses(void **state)
+{
+    (void)state;
+    AqError error = {0};
+    AqTensorEntry e[2] = {
+        {.name = "a", .type = AQ_STORED_F32, .fill = fill_badly},
+        {.name = "a", .type = AQ_STORED_F32, .data = some_floats},
+    };
+    write_file("{}", -1, 0);
+    assert_int_equal(aq_tensors_write(path, e, 2, NULL, 0, &error),
+                     AQ_INTERNAL);
+    assert_non_null(strstr(error.text, "twice"));
+    error = (AqError){0};
+    assert_int_equal(aq_tensors_write(path, e, 1, NULL, 0, &error),
+                     AQ_INTERRUPTED);
+    assert_true(opens(&error)); /* the old file stands */
+    e[0] = (AqTensorEntry){.name = "x",
+                           .type = AQ_STORED_F32,
+                           .rank = 2,
+                           .shape = {INT64_MAX, 2},
+                           .data = some_floats};
+    assert_int_equal(aq_tensors_write(path, e, 1, NULL, 0, &error),
+                     AQ_INTERNAL);
+    error = (AqError){0};
+    assert_int_equal(aq_tensors_write("/nowhere/x", e + 1, 1, NULL, 0, &error),
+                     AQ_IO);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_header_length),
+        cmocka_unit_test(test_large_headers),
+        cmocka_unit_test(test_no_file),
+        cmocka_unit_test(test_accepted),
+        cmocka_unit_test(test_round_trip_values),
+        cmocka_unit_test(test_round_trip_integers),
+        cmocka_unit_test(test_layout),
+        cmocka_unit_test(test_truncations),
+        cmocka_unit_test(test_shrinking),
+        cmocka_unit_test(test_writer_refuses),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
