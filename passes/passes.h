@@ -1,0 +1,126 @@
+/* Graph in, graph out: gradients, simplification, fusion, the memory plan.
+ *
+ * A pass reads one graph and builds another; the pipeline is an array of
+ * passes.  What comes out of it is a graph of kernels in the order in which
+ * they run, and a plan that gives every value its place. */
+#ifndef AQ_PASSES_H
+#define AQ_PASSES_H
+
+#include "ir/ir.h"
+
+typedef struct AqPassContext {
+    const AqTarget *target;
+    AqError *error;
+} AqPassContext;
+
+/* Builds into `out`, which is empty. */
+typedef AqStatus AqPassFn(const AqGraph *in, AqGraph *out, AqPassContext *cx);
+
+/* ---- differentiate.c, gradients*.c ---- */
+
+/* Appends the nodes of d loss / d wrt[i] to the graph.  `loss` is f32 with one
+ * element; wrt may be any f32 nodes.  Where loss does not depend on wrt the
+ * gradient is a const of zeros. */
+AqStatus aq_gradient_nodes(AqGraph *g, AqId loss, const AqId *wrt, int n,
+                           AqId *gradients);
+
+/* ---- simplify.c ---- */
+
+/* Folds constants and applies algebraic rules; drops what is not live.
+ * Keeps: values of outputs.  Idempotent. */
+AqPassFn aq_simplify;
+
+/* ---- split.c ---- */
+
+/* Turns a large reduction with few results into two smaller ones, so that the
+ * kept dimensions alone give enough tasks and the order of summation depends on
+ * shapes only.  Keeps: values of outputs up to rounding.  Idempotent. */
+AqPassFn aq_split;
+
+/* ---- fuse.c, fuse_*.c ---- */
+
+/* Replaces every computation by `kernel` nodes whose bodies hold it.  Beside
+ * kernels and their results the graph keeps sources, and reshape and concat
+ * where they only name storage. */
+AqPassFn aq_fuse;
+
+/* ---- pipeline.c ---- */
+
+typedef struct AqPass {
+    const char *name;
+    AqPassFn *run;
+    const char *why; /* why it stands there */
+} AqPass;
+
+extern const AqPass aq_pipeline[];
+extern const int aq_pipeline_count;
+
+typedef struct AqPipelineOptions {
+    bool verify; /* evaluate before and after each pass, and compare */
+    /* called after each pass, and once before the first with "input" */
+    void (*after)(void *context, const char *pass, const AqGraph *graph,
+                  double seconds);
+    void *context;
+} AqPipelineOptions;
+
+/* The graph of kernels, or NULL.  `options` may be NULL. */
+AqGraph *aq_optimize(const AqGraph *graph, const AqPipelineOptions *options,
+                     AqPassContext *cx);
+/* The pass of that name, or NULL. */
+const AqPass *aq_pass_named(const char *name);
+
+/* ---- plan.c ---- */
+
+/* Memory that a program works on: base 0 is the arena of activations, the
+ * others are the inputs, `weights` and the states, which the caller keeps. */
+typedef struct AqBase {
+    const char *name; /* "" for the arena */
+    int64_t bytes;
+    bool state;       /* kept from run to run */
+    bool written;     /* updated by the program */
+} AqBase;
+
+typedef struct AqBuffer {
+    int base;
+    int64_t offset; /* bytes */
+} AqBuffer;
+
+/* What a kernel needs beside its values; codegen says it (aq_kernel_layout). */
+typedef struct AqNeeds {
+    int64_t workspace; /* bytes shared by its tasks */
+} AqNeeds;
+
+typedef struct AqStep {
+    AqId kernel;        /* AQ_NO_NODE: copy buffers[0] to buffers[1] */
+    int first, count;   /* in `buffers`: inputs, results, workspace if any */
+    int64_t copy_bytes;
+} AqStep;
+
+typedef struct AqPlannedOutput {
+    const char *name;
+    AqType type;
+    AqBuffer buffer;
+} AqPlannedOutput;
+
+typedef struct AqPlan {
+    AqArena *arena;
+    const AqGraph *graph;
+    AqBase *bases;
+    int n_bases;
+    AqStep *steps;
+    int n_steps;
+    AqBuffer *buffers;
+    int n_buffers;
+    AqPlannedOutput *outputs; /* those that are no updates */
+    int n_outputs;
+    int64_t arena_bytes; /* what base 0 needs */
+    int64_t live_bytes;  /* the largest sum of values alive at once */
+} AqPlan;
+
+/* Places the values of a graph of kernels.  needs[id] belongs to kernel node
+ * id.  The graph must outlive the plan. */
+AqPlan *aq_plan(const AqGraph *graph, const AqNeeds *needs, AqError *error);
+void aq_plan_free(AqPlan *plan);
+int aq_plan_base(const AqPlan *plan, const char *name); /* -1 if not there */
+
+#endif
