@@ -159,6 +159,8 @@ struct AqGraph {
 
 AqGraph *aq_graph_new(void); /* NULL when memory ends */
 void aq_graph_free(AqGraph *graph);
+/* An empty graph in the owner's arena, for a kernel's body: freed with it. */
+AqGraph *aq_graph_body(AqGraph *owner);
 
 /* Builds a node or finds its equal.  `declared` gives the type of ops whose rule
  * needs it (sources, reshape, slice, pad, broadcast, cast, the convolutions'
