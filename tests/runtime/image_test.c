@@ -1,0 +1,295 @@
+/* PNG files of all kinds made with libpng here, JPEG files, and broken ones. */
+#include "runtime/files.h"
+
+#include <png.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <turbojpeg.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { HEIGHT = 9, WIDTH = 13 };
+
+/* The value of channel j at (y, x), below 2^bits. */
+static unsigned value(int y, int x, int j, int bits)
+{
+    return (unsigned)(y * 31 + x * 7 + j * 57) * 257u & ((1u << bits) - 1);
+}
+
+static void to_text(png_structp png, png_bytep data, png_size_t bytes)
+{
+    aq_text_bytes(png_get_io_ptr(png), data, bytes);
+}
+
+static void make_rows(int type, int bits, png_bytep *rows)
+{
+    int channels = type == PNG_COLOR_TYPE_RGB          ? 3
+                   : type == PNG_COLOR_TYPE_RGB_ALPHA  ? 4
+                   : type == PNG_COLOR_TYPE_GRAY_ALPHA ? 2
+                                                       : 1;
+    for (int y = 0; y < HEIGHT; y++) {
+        rows[y] = calloc(1, WIDTH * 8);
+        for (int i = 0; i < WIDTH * channels; i++) {
+            unsigned v = value(y, i / channels, i % channels, bits);
+            if (type == PNG_COLOR_TYPE_PALETTE)
+                v %= 4;
+            if (bits == 16) {
+                rows[y][i * 2] = (png_byte)(v >> 8);
+                rows[y][i * 2 + 1] = (png_byte)v;
+            } else {
+                int at = i * bits;
+                rows[y][at / 8] |= (png_byte)(v << (8 - bits - at % 8));
+            }
+        }
+    }
+}
+
+static const png_color palette[4] = {
+    {1, 2, 3}, {40, 50, 60}, {255, 0, 9}, {7, 255, 255}};
+
+static AqText make_png(int type, int bits, bool interlaced, bool transparent)
+{
+    AqText out = {0};
+    png_bytep rows[HEIGHT];
+    png_structp png =
+        png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, NULL, NULL);
+    png_infop info = png_create_info_struct(png);
+    png_set_write_fn(png, &out, to_text, NULL);
+    png_set_IHDR(png, info, WIDTH, HEIGHT, bits, type,
+                 interlaced ? PNG_INTERLACE_ADAM7 : PNG_INTERLACE_NONE, 0, 0);
+    if (type == PNG_COLOR_TYPE_PALETTE)
+        png_set_PLTE(png, info, palette, 4);
+    png_byte alpha[4] = {255, 0, 128, 255};
+    if (transparent)
+        png_set_tRNS(png, info, alpha, 4, NULL);
+    make_rows(type, bits, rows);
+    png_set_rows(png, info, rows);
+    png_write_png(png, info, PNG_TRANSFORM_IDENTITY, NULL);
+    png_destroy_write_struct(&png, &info);
+    for (int y = 0; y < HEIGHT; y++)
+        free(rows[y]);
+    return out;
+}
+
+static AqImage decode(const AqText *file, int channels)
+{
+    AqError error = {0};
+    AqImage image;
+    if (aq_image_decode(file->data, file->length, "x", &image, &error))
+        fail_msg("%s", error.text);
+    assert_int_equal(image.height, HEIGHT);
+    assert_int_equal(image.width, WIDTH);
+    assert_int_equal(image.channels, channels);
+    return image;
+}
+
+static int scaled(int y, int x, int j, int bits)
+{
+    unsigned most = (1u << bits) - 1;
+    return (int)((value(y, x, j, bits) * 255 + most / 2) / most);
+}
+
+static void check_plain(int type, int bits, bool interlaced, int channels)
+{
+    AqText file = make_png(type, bits, interlaced, false);
+    AqImage image = decode(&file, channels);
+    bool grey_alpha = type == PNG_COLOR_TYPE_GRAY_ALPHA;
+    for (int i = 0; i < HEIGHT * WIDTH * channels; i++) {
+        int j = i % channels, x = i / channels % WIDTH,
+            y = i / channels / WIDTH;
+        if (grey_alpha)
+            j = j == 3;
+        if (image.pixels[i] != scaled(y, x, j, bits))
+            fail_msg("type %d, %d bits, (%d, %d, %d): %d is not %d", type, bits,
+                     y, x, j, image.pixels[i], scaled(y, x, j, bits));
+    }
+    aq_image_free(&image);
+    aq_text_free(&file);
+}
+
+static void test_png_kinds(void **state)
+{
+    (void)state;
+    for (int interlaced = 0; interlaced < 2; interlaced++) {
+        for (int bits = 1; bits <= 16; bits *= 2)
+            check_plain(PNG_COLOR_TYPE_GRAY, bits, interlaced, 1);
+        for (int bits = 8; bits <= 16; bits *= 2) {
+            check_plain(PNG_COLOR_TYPE_GRAY_ALPHA, bits, interlaced, 4);
+            check_plain(PNG_COLOR_TYPE_RGB, bits, interlaced, 3);
+            check_plain(PNG_COLOR_TYPE_RGB_ALPHA, bits, interlaced, 4);
+        }
+    }
+}
+
+static void test_png_palette(void **state)
+{
+    (void)state;
+    const int alpha[4] = {255, 0, 128, 255};
+    for (int bits = 2; bits <= 8; bits *= 2) {
+        for (int channels = 3; channels <= 4; channels++) {
+            AqText file = make_png(PNG_COLOR_TYPE_PALETTE, bits, bits == 4,
+                                   channels == 4);
+            AqImage image = decode(&file, channels);
+            for (int i = 0; i < HEIGHT * WIDTH; i++) {
+                const uint8_t *p = image.pixels + i * channels;
+                unsigned v = value(i / WIDTH, i % WIDTH, 0, bits) % 4;
+                assert_int_equal(p[0], palette[v].red);
+                assert_int_equal(p[1], palette[v].green);
+                assert_int_equal(p[2], palette[v].blue);
+                assert_true(channels == 3 || p[3] == alpha[v]);
+            }
+            aq_image_free(&image);
+            aq_text_free(&file);
+        }
+    }
+}
+
+static void test_png_round_trip(void **state)
+{
+    (void)state;
+    AqError error = {0};
+    char path[] = "/tmp/aq_image_XXXXXX";
+    close(mkstemp(path));
+    for (int channels = 1; channels <= 4; channels += channels == 1 ? 2 : 1) {
+        AqImage image, again;
+        aq_image_new(&image, HEIGHT, WIDTH, channels, &error);
+        size_t bytes = (size_t)(HEIGHT * WIDTH * channels);
+        for (size_t i = 0; i < bytes; i++)
+            image.pixels[i] = (uint8_t)(i * i);
+        assert_int_equal(aq_png_write(path, &image, &error), AQ_OK);
+        assert_int_equal(aq_image_read(path, &again, &error), AQ_OK);
+        assert_int_equal(again.channels, channels);
+        assert_memory_equal(image.pixels, again.pixels, bytes);
+        aq_image_free(&image);
+        aq_image_free(&again);
+    }
+    unlink(path);
+    AqImage two = {1, 1, 2, (uint8_t *)path};
+    assert_int_equal(aq_png_write(path, &two, &error), AQ_INTERNAL);
+    assert_false(aq_file_exists(path));
+}
+
+static AqText make_jpeg(int format, int sampling, int components)
+{
+    uint8_t pixels[HEIGHT * WIDTH * 4];
+    for (int i = 0; i < HEIGHT * WIDTH * components; i++)
+        pixels[i] =
+            (uint8_t)(100 + 50 * (i % components) + i / components / WIDTH);
+    unsigned char *data = NULL;
+    unsigned long bytes = 0;
+    tjhandle jpeg = tjInitCompress();
+    assert_int_equal(tjCompress2(jpeg, pixels, WIDTH, 0, HEIGHT, format, &data,
+                                 &bytes, sampling, 95, 0),
+                     0);
+    AqText out = {0};
+    aq_text_bytes(&out, data, bytes);
+    tjFree(data);
+    tjDestroy(jpeg);
+    return out;
+}
+
+static void test_jpeg(void **state)
+{
+    (void)state;
+    AqText file = make_jpeg(TJPF_RGB, TJSAMP_444, 3);
+    AqImage image = decode(&file, 3);
+    for (int i = 0; i < HEIGHT * WIDTH * 3; i++)
+        assert_in_range(image.pixels[i] + 5 - 50 * (i % 3) - i / 3 / WIDTH, 100,
+                        110);
+    aq_image_free(&image);
+    aq_text_free(&file);
+    file = make_jpeg(TJPF_GRAY, TJSAMP_GRAY, 1);
+    image = decode(&file, 1);
+    for (int i = 0; i < HEIGHT * WIDTH; i++)
+        assert_in_range(image.pixels[i] + 5 - i / WIDTH, 100, 110);
+    aq_image_free(&image);
+    aq_text_free(&file);
+}
+
+static void refuses(const AqText *file, size_t bytes, const char *sentence)
+{
+    AqError error = {0};
+    AqImage image;
+    assert_int_equal(
+        aq_image_decode(file->data, bytes, "cat.png", &image, &error),
+        AQ_BAD_INPUT);
+    assert_null(image.pixels);
+    assert_ptr_equal(strstr(error.text, "cat.png: "), error.text);
+    if (!strstr(error.text, sentence))
+        fail_msg("expected '%s' in: %s", sentence, error.text);
+}
+
+static void test_cmyk(void **state)
+{
+    (void)state;
+    AqText file = make_jpeg(TJPF_CMYK, TJSAMP_444, 4);
+    refuses(&file, file.length, "CMYK");
+    aq_text_free(&file);
+}
+
+static void test_broken(void **state)
+{
+    (void)state;
+    AqText text = {0};
+    aq_text_add(&text, "This is no picture.\n");
+    refuses(&text, text.length, "neither");
+    refuses(&text, 0, "neither");
+    aq_text_free(&text);
+    AqText png = make_png(PNG_COLOR_TYPE_RGB, 8, false, false);
+    for (size_t n = 8; n < png.length; n++)
+        refuses(&png, n, "broken PNG");
+    png.data[png.length - 30] ^= 1; /* within the pixels */
+    refuses(&png, png.length, "broken PNG");
+    aq_text_free(&png);
+    AqText jpeg = make_jpeg(TJPF_RGB, TJSAMP_444, 3);
+    for (size_t n = 3; n + 2 < jpeg.length; n++)
+        refuses(&jpeg, n, "broken JPEG");
+    aq_text_free(&jpeg);
+}
+
+static uint32_t crc32_of(const unsigned char *data, int bytes)
+{
+    uint32_t crc = ~0u;
+    for (int i = 0; i < bytes; i++) {
+        crc ^= data[i];
+        for (int k = 0; k < 8; k++)
+            crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
+    }
+    return ~crc;
+}
+
+/* The sizes in the header are believed only within the limits. */
+static void test_bombs(void **state)
+{
+    (void)state;
+    const uint32_t sides[][2] = {
+        {16385, 1}, {1, 16385}, {16384, 16384}, {0x7fffffff, 0x7fffffff}};
+    for (int i = 0; i < AQ_COUNT(sides); i++) {
+        AqText png = make_png(PNG_COLOR_TYPE_RGB, 8, false, false);
+        unsigned char *chunk = (unsigned char *)png.data + 12; /* IHDR */
+        for (int k = 0; k < 8; k++)
+            chunk[4 + k] = (unsigned char)(sides[i][k / 4] >> (24 - k % 4 * 8));
+        uint32_t crc = crc32_of(chunk, 17);
+        for (int k = 0; k < 4; k++)
+            chunk[17 + k] = (unsigned char)(crc >> (24 - k * 8));
+        refuses(&png, png.length, "over the limit");
+        aq_text_free(&png);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_png_kinds),
+        cmocka_unit_test(test_png_palette),
+        cmocka_unit_test(test_png_round_trip),
+        cmocka_unit_test(test_jpeg),
+        cmocka_unit_test(test_cmyk),
+        cmocka_unit_test(test_broken),
+        cmocka_unit_test(test_bombs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
