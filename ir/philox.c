@@ -1,0 +1,61 @@
+/* Philox4x32-10: a random function, not a sequence.
+ *
+ * J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as
+ * 1, 2, 3", SC 2011.  The counter is (element / 4, sample, stream, step). */
+#include "ir/ir.h"
+
+#include <math.h>
+
+enum { ROUNDS = 10 };
+
+void aq_philox(const uint32_t counter[4], const uint32_t key[2],
+               uint32_t out[4])
+{
+    uint32_t x0 = counter[0], x1 = counter[1], x2 = counter[2], x3 = counter[3];
+    uint32_t k0 = key[0], k1 = key[1];
+    for (int round = 0; round < ROUNDS; round++) {
+        uint64_t a = (uint64_t)0xD2511F53u * x0;
+        uint64_t b = (uint64_t)0xCD9E8D57u * x2;
+        x0 = (uint32_t)(b >> 32) ^ x1 ^ k0;
+        x1 = (uint32_t)b;
+        x2 = (uint32_t)(a >> 32) ^ x3 ^ k1;
+        x3 = (uint32_t)a;
+        k0 += 0x9E3779B9u; /* golden ratio */
+        k1 += 0xBB67AE85u; /* sqrt 3 - 1 */
+    }
+    out[0] = x0, out[1] = x1, out[2] = x2, out[3] = x3;
+}
+
+/* In the open interval (0, 1), so its logarithm is finite. */
+static double unit(uint32_t word)
+{
+    return (word + 0.5) * 0x1p-32;
+}
+
+static void words_at(const uint32_t key[2], uint32_t step, uint32_t stream,
+                     uint32_t sample, uint32_t element, uint32_t out[4])
+{
+    uint32_t counter[4] = {element / 4, sample, stream, step};
+    aq_philox(counter, key, out);
+}
+
+double aq_random_uniform(const uint32_t key[2], uint32_t step, uint32_t stream,
+                         uint32_t sample, uint32_t element)
+{
+    uint32_t words[4];
+    words_at(key, step, stream, sample, element, words);
+    return unit(words[element % 4]);
+}
+
+/* Box and Muller: r = sqrt(-2 ln u0); r cos(2 pi u1) for even elements,
+ * r sin(2 pi u1) for odd ones. */
+double aq_random_normal(const uint32_t key[2], uint32_t step, uint32_t stream,
+                        uint32_t sample, uint32_t element)
+{
+    uint32_t words[4];
+    words_at(key, step, stream, sample, element, words);
+    const uint32_t *pair = words + (element & 2);
+    double r = sqrt(-2 * log(unit(pair[0])));
+    double angle = 2 * 3.14159265358979323846 * unit(pair[1]);
+    return r * (element & 1 ? sin(angle) : cos(angle));
+}
