@@ -179,6 +179,26 @@ typedef AqStatus (*AqEmojiSink)(void *context, const AqEmoji *emoji,
 AqStatus aq_emoji_each(const char *filter, bool alpha, AqEmojiSink sink,
                        void *context, AqError *error);
 
+/* folder.c: the pictures of a folder */
+
+typedef struct AqPictureFile {
+    const char *name;    /* below the folder */
+    const char *caption; /* "" if it has none */
+    int label;
+} AqPictureFile;
+
+typedef struct AqPictureList {
+    AqPictureFile *files; /* by name */
+    int count;
+    const char **classes; /* sub-folders, "." for the folder itself */
+    int class_count;      /* 0 if there are no sub-folders */
+} AqPictureList;
+
+/* All files called .png, .jpg or .jpeg, also in sub-folders, but for hidden
+ * ones; captions from metadata.jsonl. */
+AqStatus aq_folder_list(AqArena *arena, const char *folder, AqPictureList *list,
+                        AqError *error);
+
 /* dataset.c: pictures of one size, fetched as floats */
 
 typedef struct AqDatasetOptions {
@@ -209,6 +229,8 @@ int aq_dataset_label(const AqDataset *set, int64_t index); /* 0 if no classes */
 const char *aq_dataset_caption(const AqDataset *set, int64_t index); /* or "" */
 /* Where sample `index` came from: a path within the folder, or a name. */
 const char *aq_dataset_name(const AqDataset *set, int64_t index);
+void aq_dataset_shape(const AqDataset *set, int *height, int *width,
+                      int *channels);
 /* One line: what, how many, which size, how much memory. */
 const char *aq_dataset_describe(const AqDataset *set);
 size_t aq_dataset_bytes(const AqDataset *set); /* memory held by pictures */
