@@ -175,11 +175,17 @@ AqId aq_graph_fail(AqGraph *graph, AqStatus status, const char *format, ...)
 void aq_graph_output(AqGraph *graph, const char *name, AqId node, bool update);
 /* Later nodes come from where `node` of `from` came from. */
 void aq_graph_place(AqGraph *graph, const AqNode *node);
+/* Copies node `id` of `from`, its inputs looked up in `map` (old id -> new);
+ * it keeps its place and its copy number. */
+AqId aq_graph_copy_node(AqGraph *to, const AqGraph *from, AqId id,
+                        const AqId *map);
 
 static inline const AqNode *aq_node(const AqGraph *graph, AqId id)
 {
     return &graph->nodes[id];
 }
+
+/* ---- query.c ---- */
 
 const AqAttr *aq_attr(const AqNode *node, AqKey key); /* NULL if not there */
 int64_t aq_attr_int(const AqNode *node, AqKey key, int64_t otherwise);
@@ -193,12 +199,9 @@ const AqGraph *aq_attr_body(const AqNode *node);
 AqType aq_result_type(const AqGraph *graph, AqId node, int index);
 int aq_result_count(const AqGraph *graph, AqId node); /* 1 for plain nodes */
 
-/* Copies node `id` of `from`, its inputs looked up in `map` (old id -> new). */
-AqId aq_graph_copy_node(AqGraph *to, const AqGraph *from, AqId id,
-                        const AqId *map);
 /* How many nodes and outputs use each node; `uses` has graph->count places. */
 void aq_count_uses(const AqGraph *graph, int *uses);
-/* Marks what outputs reach; `live` has graph->count places. */
+/* Marks what outputs reach, and states that are updated; `live` has graph->count places. */
 void aq_mark_live(const AqGraph *graph, bool *live);
 
 /* ---- build.c: one line a node, for passes and builders ----
