@@ -1,0 +1,355 @@
+/* From kernel nodes to stages: plan, compile the distinct units in parallel or
+ * take them from the cache, link. */
+#include "codegen/emit.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { NO_UNIT = -1, MOST_LINKS = 16, NAME_BYTES = 64 };
+
+typedef struct Unit {
+    char name[NAME_BYTES];
+    const char *kind;
+    AqHash hash;
+    AqText key; /* kind and all that the code depends on */
+    AqUnitEmit *emit;
+    const void *context;
+    char *object; /* malloc'd */
+    size_t bytes;
+    bool cached, rejected;
+    AqError error;
+} Unit;
+
+typedef struct Link {
+    size_t offset;
+    int unit;
+} Link;
+
+typedef struct Stage {
+    AqTaskFn *run; /* a driver in C, or NULL: the unit */
+    int unit, n_links;
+    void *closure;
+    Link links[MOST_LINKS];
+} Stage;
+
+typedef struct Kernel {
+    AqKernelLayout layout;
+    Stage stages[AQ_MAX_STAGES];
+    int n_stages;
+} Kernel;
+
+struct AqPlan {
+    AqArena *arena; /* lives as long as the code */
+    AqText identity;
+    Unit *units;
+    int n_units, capacity;
+    Kernel *kernels;
+    Kernel *kernel; /* being planned */
+    const AqTarget *target;
+    const AqCompileOptions *options;
+    AqCache *cache;
+};
+
+struct AqCode {
+    AqArena *arena;
+    AqJit *jit;
+    AqStage (*stages)[AQ_MAX_STAGES];
+    int *n_stages;
+    AqCodeStatistics statistics;
+};
+
+/* ---- planning ---- */
+
+AqArena *aq_plan_arena(AqPlan *plan)
+{
+    return plan->arena;
+}
+
+static bool grow_units(AqPlan *plan)
+{
+    if (plan->n_units < plan->capacity)
+        return true;
+    int capacity = AQ_MAX(64, 2 * plan->capacity);
+    Unit *units = realloc(plan->units, (size_t)capacity * sizeof *units);
+    if (!units)
+        return false;
+    plan->units = units;
+    plan->capacity = capacity;
+    return true;
+}
+
+static int find_unit(const AqPlan *plan, AqHash hash)
+{
+    for (int i = 0; i < plan->n_units; i++)
+        if (plan->units[i].hash.high == hash.high &&
+            plan->units[i].hash.low == hash.low)
+            return i;
+    return NO_UNIT;
+}
+
+int aq_plan_unit(AqPlan *plan, const char *kind, const void *key, size_t bytes,
+                 AqUnitEmit *emit, const void *context)
+{
+    Unit unit = {.kind = kind, .emit = emit, .context = context};
+    aq_text_printf(&unit.key, "%s%s\n", plan->identity.data, kind);
+    aq_text_bytes(&unit.key, key, bytes);
+    if (unit.key.failed || !grow_units(plan)) {
+        aq_text_free(&unit.key);
+        return NO_UNIT;
+    }
+    unit.hash = aq_hash128(unit.key.data, unit.key.length);
+    int old = find_unit(plan, unit.hash);
+    if (old != NO_UNIT) {
+        aq_text_free(&unit.key);
+        return old;
+    }
+    snprintf(unit.name, sizeof unit.name, "%.40s_%016llx", kind,
+             (unsigned long long)unit.hash.low);
+    plan->units[plan->n_units] = unit;
+    return plan->n_units++;
+}
+
+static AqStatus add_stage(AqPlan *plan, AqTaskFn *run, int unit,
+                          const void *closure, size_t bytes)
+{
+    Kernel *kernel = plan->kernel;
+    if (kernel->n_stages == AQ_MAX_STAGES || (!run && unit == NO_UNIT))
+        return AQ_INTERNAL;
+    Stage *stage = &kernel->stages[kernel->n_stages];
+    *stage = (Stage){.run = run, .unit = unit};
+    if (bytes > 0) {
+        stage->closure = aq_arena_copy(plan->arena, closure, bytes);
+        if (!stage->closure)
+            return AQ_NO_MEMORY;
+    }
+    kernel->n_stages++;
+    return AQ_OK;
+}
+
+AqStatus aq_plan_stage(AqPlan *plan, int unit, const void *closure,
+                       size_t closure_bytes)
+{
+    return add_stage(plan, NULL, unit, closure, closure_bytes);
+}
+
+AqStatus aq_plan_c_stage(AqPlan *plan, AqTaskFn *run, const void *closure,
+                         size_t closure_bytes)
+{
+    return add_stage(plan, run, NO_UNIT, closure, closure_bytes);
+}
+
+AqStatus aq_plan_link(AqPlan *plan, size_t offset, int unit)
+{
+    Kernel *kernel = plan->kernel;
+    if (kernel->n_stages == 0 || unit == NO_UNIT)
+        return AQ_INTERNAL;
+    Stage *stage = &kernel->stages[kernel->n_stages - 1];
+    if (stage->n_links == MOST_LINKS)
+        return AQ_INTERNAL;
+    stage->links[stage->n_links++] = (Link){offset, unit};
+    return AQ_OK;
+}
+
+static AqStatus plan_kernel(AqPlan *plan, const AqGraph *graph, AqId id,
+                            Kernel *planned, AqError *error)
+{
+    AqKernel kernel;
+    if (aq_kernel_of(graph, id, plan->target, &kernel, error))
+        return error->status;
+    const AqKernelKind *kind = aq_kernel_kind(&kernel, error);
+    if (!kind || kind->layout(&kernel, &planned->layout, error))
+        return error->status;
+    plan->kernel = planned;
+    AqStatus status = kind->plan(plan, &kernel, error);
+    if (status)
+        return aq_fail(error, status, "%s:%d: kernel %%%d cannot be planned",
+                       kernel.node->file, kernel.node->line, id);
+    if (planned->n_stages != planned->layout.n_stages)
+        return aq_fail(error, AQ_INTERNAL,
+                       "kernel %%%d has %d stages, its layout says %d", id,
+                       planned->n_stages, planned->layout.n_stages);
+    return error->status;
+}
+
+/* ---- compiling: runs on any thread ---- */
+
+static void emit_unit(AqPlan *plan, Unit *unit)
+{
+    AqEmit e = {.name = unit->name,
+                .target = plan->target,
+                .arena = aq_arena_new(),
+                .error = &unit->error};
+    if (!e.arena) {
+        aq_no_memory(&unit->error, 0);
+        return;
+    }
+    aq_emit_begin(&e);
+    AqStatus status = unit->emit(&e, unit->context);
+    if (status)
+        aq_fail(&unit->error, status, "kernel %s cannot be emitted",
+                unit->name);
+    if (!unit->error.status)
+        aq_object_make(&e, plan->options->dump_dir, &unit->object,
+                       &unit->bytes);
+    aq_emit_end(&e);
+    aq_arena_free(e.arena);
+}
+
+static void make_unit(void *context, int index)
+{
+    AqPlan *plan = context;
+    Unit *unit = &plan->units[index];
+    unit->cached = aq_cache_get(plan->cache, &unit->key, &unit->object,
+                                &unit->bytes, &unit->rejected);
+    if (unit->cached)
+        return;
+    emit_unit(plan, unit);
+    if (unit->object)
+        aq_cache_put(plan->cache, &unit->key, unit->object, unit->bytes);
+}
+
+/* ---- linking ---- */
+
+static AqStatus add_objects(AqPlan *plan, AqCode *code, AqError *error)
+{
+    AqCodeStatistics *statistics = &code->statistics;
+    for (int i = 0; i < plan->n_units; i++) {
+        Unit *unit = &plan->units[i];
+        if (unit->error.status)
+            return aq_fail(error, unit->error.status, "%s", unit->error.text);
+        if (aq_jit_add(code->jit, unit->object, unit->bytes, error))
+            return error->status;
+        statistics->units++;
+        statistics->from_cache += unit->cached;
+        statistics->rejected += unit->rejected;
+        statistics->bytes += unit->bytes;
+    }
+    return AQ_OK;
+}
+
+static void fill_stages(const AqPlan *plan, AqCode *code, int count,
+                        const uint64_t *addresses)
+{
+    for (int k = 0; k < count; k++) {
+        Kernel *kernel = &plan->kernels[k];
+        code->n_stages[k] = kernel->n_stages;
+        for (int s = 0; s < kernel->n_stages; s++) {
+            Stage *stage = &kernel->stages[s];
+            for (int l = 0; l < stage->n_links; l++) {
+                uint64_t address = addresses[stage->links[l].unit];
+                memcpy((char *)stage->closure + stage->links[l].offset,
+                       &address, sizeof address);
+            }
+            AqTaskFn *run = stage->run;
+            if (!run)
+                run = (AqTaskFn *)(uintptr_t)addresses[stage->unit];
+            code->stages[k][s] =
+                (AqStage){run, stage->closure, kernel->layout.tasks[s]};
+        }
+    }
+}
+
+static AqStatus link_units(AqPlan *plan, AqCode *code, int count,
+                           AqError *error)
+{
+    size_t n = (size_t)AQ_MAX(plan->n_units, 1);
+    const char **names = AQ_NEW_ARRAY(code->arena, const char *, n);
+    uint64_t *addresses = AQ_NEW_ARRAY(code->arena, uint64_t, n);
+    if (!names || !addresses)
+        return aq_no_memory(error, n * sizeof *names);
+    code->jit = aq_jit_new(error);
+    if (!code->jit || add_objects(plan, code, error))
+        return error->status;
+    for (int i = 0; i < plan->n_units; i++)
+        names[i] = plan->units[i].name;
+    if (plan->n_units > 0 &&
+        aq_jit_find(code->jit, names, plan->n_units, addresses, error))
+        return error->status;
+    fill_stages(plan, code, count, addresses);
+    return AQ_OK;
+}
+
+/* ---- the whole ---- */
+
+static AqStatus compile(AqPlan *plan, AqCode *code, const AqGraph *graph,
+                        const AqId *kernels, int count, AqError *error)
+{
+    size_t n = (size_t)AQ_MAX(count, 1);
+    code->stages = aq_arena_array(code->arena, n, sizeof *code->stages);
+    code->n_stages = AQ_NEW_ARRAY(code->arena, int, n);
+    plan->kernels = AQ_NEW_ARRAY(code->arena, Kernel, n);
+    if (!code->stages || !code->n_stages || !plan->kernels)
+        return aq_no_memory(error, n * sizeof *plan->kernels);
+    aq_build_identity(&plan->identity);
+    aq_object_identity(plan->target, &plan->identity);
+    if (plan->identity.failed)
+        return aq_no_memory(error, plan->identity.length);
+    for (int i = 0; i < count; i++)
+        if (plan_kernel(plan, graph, kernels[i], &plan->kernels[i], error))
+            return error->status;
+    const AqCompileOptions *options = plan->options;
+    if (!options->no_cache && !options->dump_dir)
+        plan->cache = aq_cache_open(options->cache_dir, code->arena);
+    int threads = options->threads > 0 ? options->threads : aq_cpu_count();
+    aq_parallel(threads, plan->n_units, make_unit, plan);
+    return link_units(plan, code, count, error);
+}
+
+static void free_plan(AqPlan *plan)
+{
+    for (int i = 0; i < plan->n_units; i++) {
+        aq_text_free(&plan->units[i].key);
+        free(plan->units[i].object);
+    }
+    free(plan->units);
+    aq_text_free(&plan->identity);
+}
+
+AqCode *aq_compile(const AqGraph *graph, const AqId *kernels, int count,
+                   const AqTarget *target, const AqCompileOptions *options,
+                   AqError *error)
+{
+    static const AqCompileOptions defaults = {0};
+    double start = aq_seconds();
+    AqError own = {0};
+    AqArena *arena = aq_arena_new();
+    AqCode *code = arena ? AQ_NEW(arena, AqCode) : NULL;
+    if (!code) {
+        aq_arena_free(arena);
+        aq_no_memory(error, sizeof *code);
+        return NULL;
+    }
+    code->arena = arena;
+    AqPlan plan = {.arena = arena,
+                   .target = target,
+                   .options = options ? options : &defaults};
+    compile(&plan, code, graph, kernels, count, &own);
+    free_plan(&plan);
+    code->statistics.kernels = count;
+    code->statistics.seconds = aq_seconds() - start;
+    if (own.status) {
+        aq_fail(error, own.status, "%s", own.text);
+        aq_code_free(code);
+        return NULL;
+    }
+    return code;
+}
+
+const AqStage *aq_code_stages(const AqCode *code, int i, int *n_stages)
+{
+    *n_stages = code->n_stages[i];
+    return code->stages[i];
+}
+
+const AqCodeStatistics *aq_code_statistics(const AqCode *code)
+{
+    return &code->statistics;
+}
+
+void aq_code_free(AqCode *code)
+{
+    if (!code)
+        return;
+    aq_jit_free(code->jit);
+    aq_arena_free(code->arena);
+}

@@ -1,0 +1,492 @@
+/* Integer expressions for addresses: sums of coefficient * atom + constant,
+ * interned, so that equal ids are equal values.
+ *
+ * Movement becomes quotients and remainders of linear offsets.  Most of them
+ * vanish here, by knowing ranges:
+ *   (d Q + R) div d = Q, mod d = R            where 0 <= R < d
+ *   (g A + R) div (g d) = A div d             where 0 <= R < g
+ *   d (E div d) + E mod d = E                 put together again
+ *   (E div a) div b = E div (a b),  (E mod (a d)) div d = (E div d) mod a,
+ *   (E mod (a d)) mod d = E mod d
+ * base + lane stands for a vector of neighbours; aq_index_vector tells the
+ * range of the lanes that count, which is less than what its parts could reach.
+ */
+#include "codegen/index.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- growing arrays in the arena ---- */
+
+static void *grown(AqArena *arena, void *old, int count, int *capacity,
+                   size_t size)
+{
+    if (count < *capacity)
+        return old;
+    int larger = AQ_MAX(64, 2 * *capacity);
+    void *memory = aq_arena_array(arena, (size_t)larger, size);
+    if (!memory)
+        return NULL;
+    if (count > 0)
+        memcpy(memory, old, (size_t)count * size);
+    *capacity = larger;
+    return memory;
+}
+
+/* ---- interning ---- */
+
+/* Memory ended: the zero stands for what could not be made. */
+static AqIndex failed(AqIndexTable *t)
+{
+    t->failed = true;
+    return 0;
+}
+
+static uint64_t hash_sum(const AqSum *sum)
+{
+    uint64_t hash = (uint64_t)sum->constant * 0x9E3779B97F4A7C15u;
+    for (int i = 0; i < sum->count; i++) {
+        hash ^= (uint64_t)sum->terms[i].factor * 0xC2B2AE3D27D4EB4Fu;
+        hash = (hash ^ (uint64_t)sum->terms[i].atom) * 0x165667B19E3779F9u;
+        hash ^= hash >> 29;
+    }
+    return hash;
+}
+
+static bool same_sum(const AqSum *a, const AqSum *b)
+{
+    if (a->constant != b->constant || a->count != b->count)
+        return false;
+    for (int i = 0; i < a->count; i++)
+        if (a->terms[i].atom != b->terms[i].atom ||
+            a->terms[i].factor != b->terms[i].factor)
+            return false;
+    return true;
+}
+
+static bool rehash(AqIndexTable *t)
+{
+    int size = AQ_MAX(256, 2 * t->hash_size);
+    int32_t *table = AQ_NEW_ARRAY(t->arena, int32_t, size);
+    if (!table)
+        return false;
+    for (int i = 0; i < t->n_sums; i++) {
+        uint64_t at = hash_sum(&t->sums[i]);
+        while (table[at & (uint64_t)(size - 1)])
+            at++;
+        table[at & (uint64_t)(size - 1)] = i + 1;
+    }
+    t->hash = table;
+    t->hash_size = size;
+    return true;
+}
+
+static void find_range(AqIndexTable *t, AqSum *sum);
+
+/* Interns a sum whose terms are sorted by atom and not zero. */
+AqIndex aq_index_intern(AqIndexTable *t, const AqSum *sum)
+{
+    if (2 * (t->n_sums + 1) > t->hash_size && !rehash(t))
+        return failed(t);
+    uint64_t at = hash_sum(sum), mask = (uint64_t)t->hash_size - 1;
+    for (; t->hash[at & mask]; at++)
+        if (same_sum(&t->sums[t->hash[at & mask] - 1], sum))
+            return t->hash[at & mask] - 1;
+    void *sums =
+        grown(t->arena, t->sums, t->n_sums, &t->sums_capacity, sizeof *t->sums);
+    AqTerm *terms = AQ_NEW_ARRAY(t->arena, AqTerm, AQ_MAX(sum->count, 1));
+    if (!sums || !terms)
+        return failed(t);
+    t->sums = sums;
+    memcpy(terms, sum->terms, (size_t)sum->count * sizeof *terms);
+    AqSum *kept = &t->sums[t->n_sums];
+    *kept =
+        (AqSum){.constant = sum->constant, .count = sum->count, .terms = terms};
+    for (int i = 0; i < kept->count; i++)
+        kept->level = AQ_MAX(kept->level, t->atoms[kept->terms[i].atom].level);
+    find_range(t, kept);
+    t->hash[at & mask] = ++t->n_sums;
+    return t->n_sums - 1;
+}
+
+AqIndex aq_index_constant(AqIndexTable *t, int64_t value)
+{
+    return aq_index_intern(t, &(AqSum){.constant = value});
+}
+
+static AqIndex single(AqIndexTable *t, int32_t atom)
+{
+    AqTerm term = {atom, 1};
+    return aq_index_intern(t, &(AqSum){.count = 1, .terms = &term});
+}
+
+static bool same_atom(const AqAtom *a, const AqAtom *b)
+{
+    return a->kind == b->kind && a->inner == b->inner &&
+           a->divisor == b->divisor && a->value == b->value;
+}
+
+AqIndex aq_index_atom(AqIndexTable *t, AqAtom atom)
+{
+    if (atom.lo == atom.hi && atom.kind != AQ_ATOM_LANE)
+        return aq_index_constant(t, atom.lo);
+    bool named = atom.kind == AQ_ATOM_QUOTIENT ||
+                 atom.kind == AQ_ATOM_REMAINDER || atom.value;
+    for (int i = 0; named && i < t->n_atoms; i++)
+        if (same_atom(&t->atoms[i], &atom))
+            return single(t, i);
+    void *atoms = grown(t->arena, t->atoms, t->n_atoms, &t->atoms_capacity,
+                        sizeof *t->atoms);
+    if (!atoms)
+        return failed(t);
+    t->atoms = atoms;
+    t->atoms[t->n_atoms] = atom;
+    return single(t, t->n_atoms++);
+}
+
+AqIndex aq_index_variable(AqIndexTable *t, LLVMValueRef value, int64_t lo,
+                          int64_t hi, int level)
+{
+    return aq_index_atom(t, (AqAtom){.kind = AQ_ATOM_VARIABLE,
+                                     .value = value,
+                                     .lo = lo,
+                                     .hi = hi,
+                                     .level = level});
+}
+
+AqIndex aq_index_lanewise(AqIndexTable *t, LLVMValueRef value, int64_t lo,
+                          int64_t hi, int level)
+{
+    return aq_index_atom(t, (AqAtom){.kind = AQ_ATOM_LANEWISE,
+                                     .value = value,
+                                     .lo = lo,
+                                     .hi = hi,
+                                     .level = level});
+}
+
+AqIndex aq_index_vector(AqIndexTable *t, AqIndex base, int64_t extent)
+{
+    AqIndex sum = aq_index_add(t, base, t->lane);
+    void *known = grown(t->arena, t->known, t->n_known, &t->known_capacity,
+                        sizeof *t->known);
+    if (!known)
+        return failed(t);
+    t->known = known;
+    t->known[t->n_known++] = (AqKnown){sum, extent};
+    find_range(t, &t->sums[sum]);
+    return sum;
+}
+
+AqIndexTable *aq_index_table(AqArena *arena, int lanes)
+{
+    AqIndexTable *t = AQ_NEW(arena, AqIndexTable);
+    if (!t)
+        return NULL;
+    t->arena = arena;
+    t->lanes = lanes;
+    /* interning gives the zero when memory ends: it has to be there */
+    AqSum zero = {0};
+    aq_index_intern(t, &zero);
+    if (t->n_sums == 0)
+        return NULL;
+    t->lane = aq_index_atom(t, (AqAtom){.kind = AQ_ATOM_LANE, .hi = lanes - 1});
+    return t;
+}
+
+/* ---- ranges ---- */
+
+static int64_t factor_of(const AqSum *sum, int32_t atom)
+{
+    for (int i = 0; i < sum->count; i++)
+        if (sum->terms[i].atom == atom)
+            return sum->terms[i].factor;
+    return 0;
+}
+
+static void add_range(int64_t factor, int64_t lo, int64_t hi, AqSum *sum)
+{
+    sum->lo += factor * (factor > 0 ? lo : hi);
+    sum->hi += factor * (factor > 0 ? hi : lo);
+}
+
+/* The lane's factor times, does `known` occur in the sum? */
+static bool contains(const AqSum *sum, const AqSum *known, int64_t times)
+{
+    for (int i = 0; i < known->count; i++)
+        if (factor_of(sum, known->terms[i].atom) !=
+            times * known->terms[i].factor)
+            return false;
+    return true;
+}
+
+static void find_range(AqIndexTable *t, AqSum *sum)
+{
+    int32_t lane = 0; /* the table's first atom */
+    int64_t times = factor_of(sum, lane);
+    const AqSum *part = NULL;
+    for (int i = 0; times && i < t->n_known && !part; i++) {
+        const AqSum *known = &t->sums[t->known[i].sum];
+        if (contains(sum, known, times)) {
+            part = known;
+            sum->lo = sum->hi = sum->constant - times * known->constant;
+            add_range(times, 0, t->known[i].extent - 1, sum);
+        }
+    }
+    if (!part)
+        sum->lo = sum->hi = sum->constant;
+    for (int i = 0; i < sum->count; i++) {
+        const AqTerm *term = &sum->terms[i];
+        if (part && factor_of(part, term->atom))
+            continue;
+        const AqAtom *atom = &t->atoms[term->atom];
+        add_range(term->factor, atom->lo, atom->hi, sum);
+    }
+}
+
+void aq_index_range(AqIndexTable *t, AqIndex a, int64_t *lo, int64_t *hi)
+{
+    *lo = t->sums[a].lo;
+    *hi = t->sums[a].hi;
+}
+
+bool aq_index_is_constant(const AqIndexTable *t, AqIndex a, int64_t *value)
+{
+    *value = t->sums[a].constant;
+    return t->sums[a].count == 0;
+}
+
+int aq_index_level(const AqIndexTable *t, AqIndex a)
+{
+    return t->sums[a].level;
+}
+
+/* ---- sums ---- */
+
+/* into += factor * sum; the terms stay sorted, zeros go. */
+static bool add_sum(AqIndexTable *t, AqSum *into, const AqSum *sum,
+                    int64_t factor)
+{
+    AqTerm *terms =
+        AQ_NEW_ARRAY(t->arena, AqTerm, into->count + sum->count + 1);
+    if (!terms)
+        return false;
+    int i = 0, j = 0, n = 0;
+    while (i < into->count || j < sum->count) {
+        int32_t a = i < into->count ? into->terms[i].atom : INT32_MAX;
+        int32_t b = j < sum->count ? sum->terms[j].atom : INT32_MAX;
+        AqTerm term = {AQ_MIN(a, b), 0};
+        if (a <= b)
+            term.factor += into->terms[i++].factor;
+        if (b <= a)
+            term.factor += factor * sum->terms[j++].factor;
+        if (term.factor != 0)
+            terms[n++] = term;
+    }
+    into->terms = terms;
+    into->count = n;
+    into->constant += factor * sum->constant;
+    return true;
+}
+
+/* d (E div d) + E mod d = E, for one remainder in the sum; true if done. */
+static bool join_once(AqIndexTable *t, AqSum *sum)
+{
+    for (int i = 0; i < sum->count; i++) {
+        AqTerm term = sum->terms[i];
+        AqAtom atom = t->atoms[term.atom];
+        if (atom.kind != AQ_ATOM_REMAINDER)
+            continue;
+        AqIndex quotient = aq_index_div(t, atom.inner, atom.divisor);
+        AqSum parts = t->sums[quotient];
+        int64_t times = term.factor * atom.divisor;
+        if (parts.count != 1 || parts.constant != 0 ||
+            factor_of(sum, parts.terms[0].atom) !=
+                times * parts.terms[0].factor)
+            continue;
+        AqSum one = {.count = 1, .terms = &term};
+        AqSum inner = t->sums[atom.inner];
+        return add_sum(t, sum, &one, -1) && add_sum(t, sum, &parts, -times) &&
+               add_sum(t, sum, &inner, term.factor);
+    }
+    return false;
+}
+
+static AqIndex combine(AqIndexTable *t, AqIndex a, int64_t fa, AqIndex b,
+                       int64_t fb)
+{
+    AqSum sum = {0}, left = t->sums[a], right = t->sums[b];
+    if (!add_sum(t, &sum, &left, fa) || !add_sum(t, &sum, &right, fb))
+        return failed(t);
+    while (join_once(t, &sum))
+        ;
+    return aq_index_intern(t, &sum);
+}
+
+AqIndex aq_index_add(AqIndexTable *t, AqIndex a, AqIndex b)
+{
+    return combine(t, a, 1, b, 1);
+}
+
+AqIndex aq_index_scale(AqIndexTable *t, AqIndex a, int64_t factor)
+{
+    return combine(t, a, factor, a, 0);
+}
+
+static AqIndex add_constant(AqIndexTable *t, AqIndex a, int64_t constant)
+{
+    return combine(t, a, 1, aq_index_constant(t, constant), 1);
+}
+
+/* ---- quotients and remainders ---- */
+
+static int64_t floor_div(int64_t a, int64_t d)
+{
+    return a / d - (a % d < 0);
+}
+
+static int64_t gcd(int64_t a, int64_t b)
+{
+    a = llabs(a), b = llabs(b);
+    while (b) {
+        int64_t r = a % b;
+        a = b;
+        b = r;
+    }
+    return a;
+}
+
+/* sum = unit * *whole + *rest, by terms whose factor `unit` divides. */
+static bool split(AqIndexTable *t, const AqSum *sum, int64_t unit,
+                  AqIndex *whole, AqIndex *rest)
+{
+    AqTerm *terms = AQ_NEW_ARRAY(t->arena, AqTerm, 2 * sum->count + 1);
+    if (!terms)
+        return false;
+    AqSum w = {.constant = floor_div(sum->constant, unit), .terms = terms};
+    AqSum r = {.constant = sum->constant - unit * w.constant,
+               .terms = terms + sum->count};
+    for (int i = 0; i < sum->count; i++) {
+        AqTerm term = sum->terms[i];
+        if (term.factor % unit == 0)
+            w.terms[w.count++] = (AqTerm){term.atom, term.factor / unit};
+        else
+            r.terms[r.count++] = term;
+    }
+    *whole = aq_index_intern(t, &w);
+    *rest = aq_index_intern(t, &r);
+    return true;
+}
+
+typedef struct Divided {
+    AqIndex quotient, remainder;
+} Divided;
+
+static Divided divide(AqIndexTable *t, AqIndex a, int64_t d);
+
+/* A lone quotient or remainder: the rules of nested division. */
+static bool divide_nested(AqIndexTable *t, AqIndex a, int64_t d, Divided *out)
+{
+    AqSum sum = t->sums[a];
+    if (sum.count != 1 || sum.terms[0].factor != 1 || sum.constant != 0)
+        return false;
+    AqAtom atom = t->atoms[sum.terms[0].atom];
+    if (atom.kind == AQ_ATOM_REMAINDER && atom.divisor % d == 0) {
+        Divided inner = divide(t, atom.inner, d);
+        out->remainder = inner.remainder;
+        out->quotient = aq_index_mod(t, inner.quotient, atom.divisor / d);
+        return true;
+    }
+    return false;
+}
+
+/* Takes a common unit g out of divisor and the large terms. */
+static bool divide_by_unit(AqIndexTable *t, AqIndex a, int64_t d, Divided *out)
+{
+    AqSum sum = t->sums[a];
+    int64_t best = 1;
+    AqIndex best_whole = 0, best_rest = 0;
+    for (int i = 0; i < sum.count; i++) {
+        int64_t g = gcd(sum.terms[i].factor, d);
+        AqIndex whole, rest;
+        if (g <= best || g == d || !split(t, &sum, g, &whole, &rest))
+            continue;
+        if (t->sums[rest].lo < 0 || t->sums[rest].hi >= g)
+            continue;
+        best = g;
+        best_whole = whole;
+        best_rest = rest;
+    }
+    if (best == 1)
+        return false;
+    Divided inner = divide(t, best_whole, d / best);
+    out->quotient = inner.quotient;
+    out->remainder = combine(t, inner.remainder, best, best_rest, 1);
+    return true;
+}
+
+static AqIndex part_atom(AqIndexTable *t, AqAtomKind kind, AqIndex a, int64_t d)
+{
+    const AqSum *sum = &t->sums[a];
+    AqAtom atom = {.kind = kind, .inner = a, .divisor = d, .level = sum->level};
+    atom.lo = kind == AQ_ATOM_QUOTIENT ? sum->lo / d : 0;
+    atom.hi = kind == AQ_ATOM_QUOTIENT ? sum->hi / d : d - 1;
+    return aq_index_atom(t, atom);
+}
+
+/* (E div b) div d = E div (b d); the remainder keeps its form. */
+static AqIndex quotient_atom(AqIndexTable *t, AqIndex a, int64_t d)
+{
+    AqSum sum = t->sums[a];
+    if (sum.count == 1 && sum.terms[0].factor == 1 && sum.constant == 0) {
+        AqAtom atom = t->atoms[sum.terms[0].atom];
+        int64_t product;
+        if (atom.kind == AQ_ATOM_QUOTIENT &&
+            !__builtin_mul_overflow(atom.divisor, d, &product))
+            return aq_index_div(t, atom.inner, product);
+    }
+    return part_atom(t, AQ_ATOM_QUOTIENT, a, d);
+}
+
+/* Of a rest R none of whose terms d divides. */
+static Divided divide_rest(AqIndexTable *t, AqIndex a, int64_t d)
+{
+    Divided out;
+    int64_t lo = t->sums[a].lo, hi = t->sums[a].hi;
+    int64_t low = floor_div(lo, d);
+    if (low == floor_div(hi, d)) {
+        out.quotient = aq_index_constant(t, low);
+        out.remainder = add_constant(t, a, -low * d);
+        return out;
+    }
+    if (lo < 0) { /* the machine's division rounds towards zero */
+        out = divide_rest(t, add_constant(t, a, -low * d), d);
+        out.quotient = add_constant(t, out.quotient, low);
+        return out;
+    }
+    if (divide_nested(t, a, d, &out) || divide_by_unit(t, a, d, &out))
+        return out;
+    out.quotient = quotient_atom(t, a, d);
+    out.remainder = part_atom(t, AQ_ATOM_REMAINDER, a, d);
+    return out;
+}
+
+static Divided divide(AqIndexTable *t, AqIndex a, int64_t d)
+{
+    AqIndex whole, rest;
+    AqSum sum = t->sums[a];
+    if (!split(t, &sum, d, &whole, &rest))
+        return (Divided){failed(t), failed(t)};
+    Divided out = divide_rest(t, rest, d);
+    out.quotient = combine(t, whole, 1, out.quotient, 1);
+    return out;
+}
+
+AqIndex aq_index_div(AqIndexTable *t, AqIndex a, int64_t divisor)
+{
+    return divisor == 1 ? a : divide(t, a, divisor).quotient;
+}
+
+AqIndex aq_index_mod(AqIndexTable *t, AqIndex a, int64_t divisor)
+{
+    return divide(t, a, divisor).remainder;
+}
