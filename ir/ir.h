@@ -270,6 +270,15 @@ AqStatus aq_interpret(const AqGraph *graph, const AqBinding *bindings,
 /* About how many seconds that takes. */
 double aq_interpret_seconds(const AqGraph *graph);
 
+/* ---- compare.c ---- */
+
+/* Evaluates both graphs on the same random data and compares their outputs by
+ * name: |a - b| <= tolerance max |a| over each output (or 1e-3, if that is
+ * more), NaN like NaN.  AQ_INTERNAL, with the first difference, where they
+ * differ. */
+AqStatus aq_compare_graphs(const AqGraph *before, const AqGraph *after,
+                           uint64_t seed, double tolerance, AqError *error);
+
 /* ---- philox.c ---- */
 
 /* Philox4x32-10 of Salmon et al. 2011. */
