@@ -5,11 +5,11 @@
 #include "runtime/files.h"
 
 #include <ctype.h>
+#include <freetype/freetype.h>
 #include <ft2build.h>
+#include <hb.h>
 #include <stdlib.h>
 #include <string.h>
-#include FT_FREETYPE_H
-#include <hb.h>
 
 enum { LIST_LIMIT = 16 << 20, CODES = 16, GROUPS = 32 };
 

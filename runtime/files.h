@@ -283,7 +283,7 @@ typedef struct AqPlot {
 
 AqStatus aq_plot_draw(const AqPlot *plot, AqText *out, AqError *error);
 AqStatus aq_plot_write(const char *path, const AqPlot *plot, AqError *error);
-/* Exponential mean over about `window` points, unbiased at the beginning;
+/* Exponential mean over about `window` points, fewer at the beginning;
  * values that are not finite are passed over. */
 void aq_smooth(const double *y, int64_t count, double window, double *out);
 
