@@ -148,9 +148,9 @@ static void count_live_uses(const AqGraph *graph, const bool *live, Slot *slots)
 static void evaluate_node(Evaluation *e, Slot *slots, AqId id)
 {
     const AqNode *node = aq_node(e->graph, id);
-    const AqValue **in = calloc((size_t)node->n_inputs + 1, sizeof *in);
+    const AqValue **in = calloc((size_t)node->n_inputs + 1, sizeof(AqValue *));
     if (!in) {
-        aq_no_memory(e->error, (size_t)node->n_inputs * sizeof *in);
+        aq_no_memory(e->error, (size_t)node->n_inputs * sizeof(AqValue *));
         return;
     }
     for (int i = 0; i < node->n_inputs; i++)
