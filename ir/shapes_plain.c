@@ -48,6 +48,10 @@ static bool check_param(AqShapeRule *rule)
                              aq_shape_text(rule, &rule->type));
     if (!aq_shape_int(rule, AQ_KEY_OFFSET, 0))
         return false;
+    int64_t room = INT64_MAX / 4 - aq_elements(&rule->type);
+    if (rule->attr[AQ_KEY_OFFSET].integer > room)
+        return aq_shape_fail(rule, "the offset %lld is too large",
+                             (long long)rule->attr[AQ_KEY_OFFSET].integer);
     double value = rule->attr[AQ_KEY_VALUE].real;
     if (!(value >= 0 && isfinite(value)))
         return aq_shape_fail(rule, "a start of deviation %g is not possible",
