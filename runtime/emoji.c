@@ -6,7 +6,6 @@
 
 #include <ctype.h>
 #include <freetype/freetype.h>
-#include <ft2build.h>
 #include <hb.h>
 #include <stdlib.h>
 #include <string.h>

@@ -41,16 +41,16 @@ static AqStatus broken(const char *name, const char *kind, const char *why,
                    name, kind, why);
 }
 
-static AqStatus new_checked(AqImage *image, const char *name, uint32_t height,
-                            uint32_t width, int channels, AqError *error)
+static AqStatus check_size(const char *name, uint32_t height, uint32_t width,
+                           AqError *error)
 {
-    if (height > LONGEST_SIDE || width > LONGEST_SIDE ||
-        (uint64_t)height * width > MOST_PIXELS)
-        return aq_fail(error, AQ_BAD_INPUT,
-                       "%.500s: a picture of %ux%u pixels is over the limit of "
-                       "%d pixels a side and %d in all",
-                       name, width, height, LONGEST_SIDE, MOST_PIXELS);
-    return aq_image_new(image, (int)height, (int)width, channels, error);
+    if (height <= LONGEST_SIDE && width <= LONGEST_SIDE &&
+        (uint64_t)height * width <= MOST_PIXELS)
+        return AQ_OK;
+    return aq_fail(error, AQ_BAD_INPUT,
+                   "%.500s: a picture of %ux%u pixels is over the limit of %d "
+                   "pixels a side and %d in all",
+                   name, width, height, LONGEST_SIDE, MOST_PIXELS);
 }
 
 /* ---- PNG ---- */
@@ -93,6 +93,12 @@ static void png_take(png_structp png, png_bytep out, png_size_t bytes)
 static AqStatus read_png(png_structp png, png_infop info, PngReader *reader)
 {
     png_read_info(png, info);
+    uint32_t height = png_get_image_height(png, info);
+    uint32_t width = png_get_image_width(png, info);
+    /* before libpng allocates rows */
+    AqStatus status = check_size(reader->name, height, width, reader->error);
+    if (status != AQ_OK)
+        return status;
     png_set_expand(png); /* palettes, fewer than 8 bits, transparent colours */
     png_set_scale_16(png);
     if (png_get_color_type(png, info) == PNG_COLOR_TYPE_GRAY_ALPHA ||
@@ -102,10 +108,8 @@ static AqStatus read_png(png_structp png, png_infop info, PngReader *reader)
     png_set_interlace_handling(png);
     png_read_update_info(png, info);
     AqImage *image = reader->image;
-    AqStatus status =
-        new_checked(image, reader->name, png_get_image_height(png, info),
-                    png_get_image_width(png, info), png_get_channels(png, info),
-                    reader->error);
+    status = aq_image_new(image, (int)height, (int)width,
+                          png_get_channels(png, info), reader->error);
     if (status != AQ_OK)
         return status;
     reader->rows = malloc((size_t)image->height * sizeof *reader->rows);
@@ -136,7 +140,7 @@ static AqStatus decode_png(const void *data, size_t bytes, const char *name,
         return aq_no_memory(error, 1);
     }
     png_set_read_fn(png, &reader, png_take);
-    png_set_user_limits(png, INT32_MAX, INT32_MAX); /* new_checked knows more */
+    png_set_user_limits(png, INT32_MAX, INT32_MAX); /* check_size knows more */
     if (setjmp(png_jmpbuf(png)) == 0)
         read_png(png, info, &reader);
     png_destroy_read_struct(&png, &info, NULL);
@@ -220,8 +224,10 @@ static AqStatus decode_jpeg_with(tjhandle jpeg, const void *data, size_t bytes,
         return aq_fail(error, AQ_BAD_INPUT,
                        "%.500s: a JPEG for print (CMYK); save it as RGB", name);
     int channels = space == TJCS_GRAY ? 1 : 3;
-    AqStatus status = new_checked(image, name, (uint32_t)height,
-                                  (uint32_t)width, channels, error);
+    AqStatus status =
+        check_size(name, (uint32_t)height, (uint32_t)width, error);
+    if (status == AQ_OK)
+        status = aq_image_new(image, height, width, channels, error);
     if (status != AQ_OK)
         return status;
     int format = channels == 1 ? TJPF_GRAY : TJPF_RGB;

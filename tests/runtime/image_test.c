@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <turbojpeg.h>
 #include <unistd.h>
 
@@ -278,6 +279,9 @@ static void test_bombs(void **state)
         refuses(&png, png.length, "over the limit");
         aq_text_free(&png);
     }
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    assert_true(usage.ru_maxrss < 100 << 10); /* KiB */
 }
 
 int main(void)
