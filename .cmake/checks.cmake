@@ -23,7 +23,7 @@ if(CLANG_TIDY)
               --extra-arg=-Wno-unknown-warning-option ${source}
       COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/lint
       COMMAND ${CMAKE_COMMAND} -E touch ${stamp}
-      DEPENDS ${AQ_HEADERS} ${source} ${CMAKE_SOURCE_DIR}/.clang-tidy
+      DEPENDS ${AQ_HEADERS} ${source} .clang-tidy tests/.clang-tidy
       COMMENT "lint ${source}")
     list(APPEND stamps ${stamp})
   endforeach()

@@ -41,6 +41,17 @@ AqStatus aq_fail(AqError *error, AqStatus status, const char *format, ...)
     AQ_PRINTF(3, 4);
 AqStatus aq_no_memory(AqError *error, size_t bytes);
 
+#ifdef __clang_analyzer__ /* it cannot know that neither returns AQ_OK */
+static inline AqStatus aq_failed_(AqStatus status, AqStatus stands)
+{
+    return stands == AQ_OK ? status : stands;
+}
+#define aq_fail(error, status, ...)                                            \
+    aq_failed_(status, aq_fail(error, status, __VA_ARGS__))
+#define aq_no_memory(error, bytes)                                             \
+    aq_failed_(AQ_NO_MEMORY, aq_no_memory(error, bytes))
+#endif
+
 /* arena.c */
 
 typedef struct AqArena AqArena;

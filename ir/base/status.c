@@ -1,6 +1,9 @@
 /* The first error sticks. */
 #include "ir/base/base.h"
 
+#undef aq_fail
+#undef aq_no_memory
+
 AqStatus aq_fail(AqError *error, AqStatus status, const char *format, ...)
 {
     if (!error)
