@@ -1,0 +1,278 @@
+/* Which stored values one kernel writes.
+ *
+ * A contraction's kernel writes the end of its epilogue; attention's its
+ * results.  Everything else runs over a domain, and values over one domain that
+ * read a common large leaf, or one of which is read by another at the same
+ * index, share a sweep: the optimizer is one kernel, and so are the sums of a
+ * normalisation's backward pass.  Joining must leave the kernels without
+ * cycles: no member may reach the newcomer through a kernel outside. */
+#include "passes/fuse.h"
+
+#include <string.h>
+
+enum {
+    MOST_MEMBERS = 8,
+    MOST_NODES = 160,   /* LLVM's time grows faster than a kernel's size */
+    LOOK_BACK = 48,     /* groups tried for company */
+    TINY_DOMAIN = 1024, /* elements: joined for the launch alone */
+};
+
+static const AqNode *node_of(const Fuse *f, AqId id)
+{
+    return aq_node(f->in, id);
+}
+
+static bool add_leaf(Fuse *f, FuseGroup *group, AqId leaf)
+{
+    for (int i = 0; i < group->n_leaves; i++)
+        if (group->leaves[i] == leaf)
+            return true;
+    if (group->n_leaves == group->leaves_capacity) {
+        int capacity = AQ_MAX(8, 2 * group->leaves_capacity);
+        AqId *leaves = AQ_NEW_ARRAY(f->arena, AqId, capacity);
+        if (!leaves) {
+            aq_no_memory(f->error, sizeof(AqId) * (size_t)capacity);
+            return false;
+        }
+        if (group->n_leaves)
+            memcpy(leaves, group->leaves,
+                   (size_t)group->n_leaves * sizeof *leaves);
+        group->leaves = leaves;
+        group->leaves_capacity = capacity;
+    }
+    group->leaves[group->n_leaves++] = leaf;
+    return true;
+}
+
+/* What the expression of v reads, v itself being computed. */
+static void find_leaves(Fuse *f, FuseGroup *group, AqId v)
+{
+    const AqNode *node = node_of(f, v);
+    f->visited[v] = f->stamp;
+    group->nodes++;
+    for (int i = 0; i < node->n_inputs; i++) {
+        AqId input = node->inputs[i];
+        if (f->visited[input] == f->stamp)
+            continue;
+        if (aq_fuse_is_stored(f, input) &&
+            node_of(f, input)->type.element != AQ_RESULTS)
+            add_leaf(f, group, input);
+        else
+            find_leaves(f, group, input);
+    }
+}
+
+static bool is_reduction(const AqNode *node)
+{
+    return node->op == AQ_OP_reduce_sum || node->op == AQ_OP_reduce_max ||
+           node->op == AQ_OP_moments;
+}
+
+/* The node whose loops give v: moments behind a result, v otherwise. */
+static AqId computed_by(const Fuse *f, AqId v)
+{
+    return node_of(f, v)->op == AQ_OP_result ? node_of(f, v)->inputs[0] : v;
+}
+
+static void start_group(Fuse *f, FuseGroup *group, AqId v)
+{
+    AqId by = computed_by(f, v);
+    const AqNode *node = node_of(f, by);
+    *group = (FuseGroup){.anchor = AQ_NO_NODE, .kind = AQ_LOWER_map};
+    AqLowering kind = aq_op_info[node->op].lowering;
+    if (f->absorbed[v] >= 0) {
+        group->anchor = f->absorbed[v];
+        group->kind = AQ_LOWER_contract;
+    } else if (kind != AQ_LOWER_map) {
+        group->anchor = by;
+        group->kind = kind;
+    }
+    group->domain = node->type;
+    if (is_reduction(node)) {
+        group->domain = node_of(f, node->inputs[0])->type;
+        group->axes = aq_attr(node, AQ_KEY_AXES);
+    }
+    group->members[group->n_members++] = v;
+    f->stamp++;
+    find_leaves(f, group, v);
+}
+
+/* ---- joining ---- */
+
+static bool same_axes(const AqAttr *a, const AqAttr *b)
+{
+    return !a || !b ||
+           (a->count == b->count &&
+            !memcmp(a->ints, b->ints, (size_t)a->count * sizeof *a->ints));
+}
+
+/* Whether the expression of v reads `leaf` at the very index it is computed
+ * for, and nowhere else. */
+static bool reads_in_place(Fuse *f, AqId v, AqId leaf)
+{
+    const AqNode *node = node_of(f, v);
+    bool pointwise = aq_op_info[node->op].facts & AQ_POINTWISE;
+    for (int i = 0; i < node->n_inputs; i++) {
+        AqId input = node->inputs[i];
+        if (input == leaf && !pointwise && !is_reduction(node))
+            return false;
+        if (input != leaf && f->visited[input] != f->stamp &&
+            !aq_fuse_is_stored(f, input)) {
+            f->visited[input] = f->stamp;
+            if (!pointwise && !is_reduction(node)) {
+                f->stamp++; /* behind movement the leaf must not appear */
+                FuseGroup behind = {0};
+                find_leaves(f, &behind, input);
+                for (int k = 0; k < behind.n_leaves; k++)
+                    if (behind.leaves[k] == leaf)
+                        return false;
+            } else if (!reads_in_place(f, input, leaf)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* Whether group g needs, directly or not, a value that `target` writes. */
+static bool reaches(Fuse *f, int g, int target)
+{
+    if (g == target)
+        return true;
+    FuseGroup *group = &f->groups[g];
+    if (group->seen == f->stamp)
+        return false;
+    group->seen = f->stamp;
+    for (int i = 0; i < group->n_leaves; i++) {
+        AqId leaf = aq_fuse_base(f, group->leaves[i]);
+        if (f->role[leaf] == ROLE_ALIAS) /* a concat: written late, read late */
+            return true;
+        if (f->role[leaf] == ROLE_RESULT &&
+            reaches(f, f->group_of[leaf], target))
+            return true;
+    }
+    return false;
+}
+
+static bool is_member(const FuseGroup *group, AqId v)
+{
+    for (int i = 0; i < group->n_members; i++)
+        if (group->members[i] == v)
+            return true;
+    return false;
+}
+
+/* Leaves of the newcomer may be members, read in place; its other leaves must
+ * not depend on the group. */
+static bool stays_acyclic(Fuse *f, int g, const FuseGroup *newcomer)
+{
+    FuseGroup *group = &f->groups[g];
+    for (int i = 0; i < newcomer->n_leaves; i++) {
+        AqId leaf = newcomer->leaves[i];
+        if (is_member(group, leaf)) {
+            f->stamp++;
+            bool whole = !is_reduction(node_of(f, computed_by(f, leaf)));
+            if (!whole || !reads_in_place(f, newcomer->members[0], leaf))
+                return false;
+            continue;
+        }
+        AqId base = aq_fuse_base(f, leaf);
+        if (is_member(group, base) || f->role[base] == ROLE_ALIAS)
+            return false;
+        f->stamp++;
+        if (f->role[base] == ROLE_RESULT &&
+            reaches(f, f->group_of[base], g))
+            return false;
+    }
+    return true;
+}
+
+static bool shares_large_leaf(const Fuse *f, const FuseGroup *a,
+                              const FuseGroup *b)
+{
+    int64_t large = aq_elements(&a->domain);
+    if (large <= TINY_DOMAIN)
+        return true;
+    for (int i = 0; i < b->n_leaves; i++) {
+        AqId leaf = b->leaves[i];
+        if (aq_elements(&node_of(f, leaf)->type) < large)
+            continue;
+        if (is_member(a, leaf))
+            return true;
+        for (int k = 0; k < a->n_leaves; k++)
+            if (a->leaves[k] == leaf)
+                return true;
+    }
+    return false;
+}
+
+static bool may_join(Fuse *f, int g, const FuseGroup *newcomer)
+{
+    FuseGroup *group = &f->groups[g];
+    return group->kind == AQ_LOWER_map && newcomer->kind == AQ_LOWER_map &&
+           group->n_members < MOST_MEMBERS &&
+           group->nodes + newcomer->nodes <= MOST_NODES &&
+           aq_same_shape(&group->domain, &newcomer->domain) &&
+           same_axes(group->axes, newcomer->axes) &&
+           shares_large_leaf(f, group, newcomer) &&
+           stays_acyclic(f, g, newcomer);
+}
+
+static void join(Fuse *f, FuseGroup *group, const FuseGroup *newcomer)
+{
+    for (int i = 0; i < newcomer->n_leaves; i++)
+        if (!is_member(group, newcomer->leaves[i]))
+            add_leaf(f, group, newcomer->leaves[i]);
+    group->members[group->n_members++] = newcomer->members[0];
+    group->nodes += newcomer->nodes;
+    if (newcomer->axes)
+        group->axes = newcomer->axes;
+}
+
+/* Both results of moments, and all of attention, belong to one kernel. */
+static int group_of_sibling(const Fuse *f, AqId v)
+{
+    if (node_of(f, v)->op != AQ_OP_result)
+        return -1;
+    AqId by = computed_by(f, v);
+    for (AqId id = v; id-- > by;)
+        if (f->live[id] && node_of(f, id)->op == AQ_OP_result &&
+            node_of(f, id)->inputs[0] == by)
+            return f->group_of[id];
+    return -1;
+}
+
+static void place_value(Fuse *f, AqId v)
+{
+    int sibling = group_of_sibling(f, v);
+    if (sibling >= 0) {
+        FuseGroup *group = &f->groups[sibling];
+        group->members[group->n_members++] = v;
+        f->group_of[v] = sibling;
+        return;
+    }
+    FuseGroup *group = &f->groups[f->n_groups];
+    start_group(f, group, v);
+    int last = AQ_MAX(0, f->n_groups - LOOK_BACK);
+    for (int g = f->n_groups; g-- > last && group->kind == AQ_LOWER_map;)
+        if (may_join(f, g, group)) {
+            join(f, &f->groups[g], group);
+            f->group_of[v] = g;
+            return;
+        }
+    f->group_of[v] = f->n_groups++;
+}
+
+void aq_fuse_group(Fuse *f)
+{
+    f->groups = AQ_NEW_ARRAY(f->arena, FuseGroup, f->in->count);
+    if (!f->groups) {
+        aq_no_memory(f->error, sizeof(FuseGroup) * (size_t)f->in->count);
+        return;
+    }
+    for (AqId v = 0; v < f->in->count && !f->error->status; v++) {
+        bool holder = node_of(f, v)->type.element == AQ_RESULTS;
+        if (f->live[v] && f->role[v] == ROLE_RESULT && !holder)
+            place_value(f, v);
+    }
+}

@@ -1,0 +1,474 @@
+/* The memory plan: an offset for every value.
+ *
+ * Kernels run in the order of the graph.  A value lives from the kernel that
+ * writes it to the last one that reads it; values that are alive at one time
+ * get disjoint places in the arena, the largest first, each at the lowest
+ * offset that is free through its life.  A reshape names its input's place, a
+ * part of a concat lies inside the concat.  A value that updates a state is
+ * written straight into the state where every other reader has run before, and
+ * copied at the end otherwise.
+ * Needs: the output of fuse.  The order and the offsets depend on shapes only. */
+#include "passes/passes.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGNMENT = 64, SLACK = 64 }; /* bytes; slack: a vector may read past */
+
+/* A piece of memory: one or more values that share it. */
+typedef struct Block {
+    int64_t bytes, offset;
+    int base;        /* 0: the arena */
+    int first, last; /* steps */
+} Block;
+
+/* Where a value lies. */
+typedef struct Place {
+    int block; /* -1: none yet */
+    int64_t offset;
+} Place;
+
+typedef struct Planner {
+    const AqGraph *g;
+    const AqNeeds *needs;
+    AqPlan *plan;
+    AqArena *scratch;
+    AqError *error;
+    Place *place;   /* of nodes */
+    int *step_of;   /* kernel node -> its step */
+    Block *blocks;
+    int n_blocks, blocks_capacity;
+    int weights;    /* base of `weights`, -1 if there is none */
+} Planner;
+
+static const AqNode *node_of(const Planner *p, AqId id)
+{
+    return aq_node(p->g, id);
+}
+
+static int new_block(Planner *p, int64_t bytes, int base)
+{
+    if (p->n_blocks == p->blocks_capacity) {
+        aq_fail(p->error, AQ_INTERNAL, "plan: more blocks than values");
+        return 0;
+    }
+    p->blocks[p->n_blocks] =
+        (Block){.bytes = bytes, .base = base, .first = INT32_MAX, .last = -1};
+    return p->n_blocks++;
+}
+
+/* ---- bases ---- */
+
+static int add_base(Planner *p, const char *name, int64_t bytes, bool state)
+{
+    AqPlan *plan = p->plan;
+    for (int i = 1; i < plan->n_bases; i++)
+        if (!strcmp(plan->bases[i].name, name)) {
+            plan->bases[i].bytes = AQ_MAX(plan->bases[i].bytes, bytes);
+            return i;
+        }
+    plan->bases[plan->n_bases] =
+        (AqBase){.name = aq_arena_copy_text(plan->arena, name),
+                 .bytes = bytes,
+                 .state = state};
+    return plan->n_bases++;
+}
+
+/* Parameters are stretches of `weights`. */
+static void place_source(Planner *p, AqId id)
+{
+    const AqNode *node = node_of(p, id);
+    bool param = node->op == AQ_OP_param;
+    const char *name =
+        param ? "weights" : aq_attr_text(node, AQ_KEY_NAME, "");
+    int64_t offset = param ? aq_attr_int(node, AQ_KEY_OFFSET, 0) * 4 : 0;
+    int64_t bytes = offset + aq_bytes(&node->type);
+    int base = add_base(p, name, bytes, node->op != AQ_OP_input);
+    int block = new_block(p, bytes, base);
+    p->place[id] = (Place){.block = block, .offset = offset};
+}
+
+/* ---- aliases ---- */
+
+/* The parts of a concat lie in it, one after the other. */
+static void place_concat(Planner *p, AqId id)
+{
+    const AqNode *node = node_of(p, id);
+    int block = new_block(p, aq_bytes(&node->type), 0);
+    int64_t offset = 0;
+    p->place[id] = (Place){.block = block};
+    for (int i = 0; i < node->n_inputs; i++) {
+        AqId part = node->inputs[i];
+        p->place[part] = (Place){.block = block, .offset = offset};
+        offset += aq_bytes(&node_of(p, part)->type);
+    }
+}
+
+/* Users before what they use: a concat's place passes down through reshapes to
+ * the kernels' results. */
+static void place_backwards(Planner *p)
+{
+    for (AqId id = p->g->count; id-- > 0;) {
+        const AqNode *node = node_of(p, id);
+        if (node->op == AQ_OP_concat && p->place[id].block < 0)
+            place_concat(p, id);
+        else if (node->op == AQ_OP_reshape && p->place[id].block >= 0 &&
+                 p->place[node->inputs[0]].block < 0)
+            p->place[node->inputs[0]] = p->place[id];
+    }
+}
+
+static void place_forwards(Planner *p)
+{
+    for (AqId id = 0; id < p->g->count; id++) {
+        const AqNode *node = node_of(p, id);
+        if (node->op == AQ_OP_reshape)
+            p->place[id] = p->place[node->inputs[0]];
+        else if (node->op == AQ_OP_result && p->place[id].block < 0)
+            p->place[id].block = new_block(p, aq_bytes(&node->type), 0);
+    }
+}
+
+/* ---- lives ---- */
+
+static void touch(Planner *p, AqId id, int step)
+{
+    Block *block = &p->blocks[p->place[id].block];
+    block->first = AQ_MIN(block->first, step);
+    block->last = AQ_MAX(block->last, step);
+}
+
+static void find_lives(Planner *p)
+{
+    for (AqId id = 0; id < p->g->count; id++) {
+        const AqNode *node = node_of(p, id);
+        if (node->op == AQ_OP_result)
+            touch(p, id, p->step_of[node->inputs[0]]);
+        if (node->op != AQ_OP_kernel)
+            continue;
+        for (int i = 0; i < node->n_inputs; i++)
+            touch(p, node->inputs[i], p->step_of[id]);
+    }
+    for (int i = 0; i < p->g->n_outputs; i++)
+        touch(p, p->g->outputs[i].node, p->plan->n_steps);
+}
+
+/* ---- updates in place ---- */
+
+/* Whether the body uses arg `index` only at the index it is computing. */
+static bool body_reads_in_place(const AqGraph *body, int index,
+                                const AqType *type)
+{
+    bool tainted = false;
+    for (AqId id = 0; id < body->count; id++) {
+        const AqNode *node = aq_node(body, id);
+        unsigned facts = aq_op_info[node->op].facts;
+        for (int i = 0; i < node->n_inputs; i++) {
+            const AqNode *input = aq_node(body, node->inputs[i]);
+            if (input->op != AQ_OP_arg ||
+                aq_attr_int(input, AQ_KEY_INDEX, 0) != index)
+                continue;
+            if (!(facts & AQ_POINTWISE) || !aq_same_shape(&node->type, type))
+                tainted = true;
+        }
+    }
+    for (AqId id = 0; id < body->count; id++) { /* nor behind movement */
+        const AqNode *node = aq_node(body, id);
+        if (!aq_same_shape(&node->type, type) &&
+            aq_op_info[node->op].facts & AQ_MOVES)
+            tainted = tainted || aq_elements(type) > 1;
+    }
+    return !tainted;
+}
+
+static bool overlaps_base(const Planner *p, AqId id, int base)
+{
+    return p->place[id].block >= 0 &&
+           p->blocks[p->place[id].block].base == base;
+}
+
+/* Whether `value`, a kernel's result, may be written into `base` when its
+ * kernel runs. */
+static bool may_update(const Planner *p, AqId value, int base)
+{
+    const AqNode *result = node_of(p, value);
+    if (result->op != AQ_OP_result)
+        return false;
+    AqId writer = result->inputs[0];
+    const AqGraph *body = aq_attr_body(node_of(p, writer));
+    for (AqId id = 0; id < p->g->count; id++) {
+        const AqNode *node = node_of(p, id);
+        if (node->op != AQ_OP_kernel)
+            continue;
+        for (int i = 0; i < node->n_inputs; i++) {
+            if (!overlaps_base(p, node->inputs[i], base))
+                continue;
+            if (p->step_of[id] > p->step_of[writer])
+                return false;
+            if (id == writer && !body_reads_in_place(body, i, &result->type))
+                return false;
+        }
+    }
+    for (int i = 0; i < p->g->n_outputs; i++) /* the old value is wanted */
+        if (p->g->outputs[i].node != value &&
+            overlaps_base(p, p->g->outputs[i].node, base))
+            return false;
+    return true;
+}
+
+static void place_updates(Planner *p)
+{
+    for (int i = 0; i < p->g->n_outputs; i++) {
+        const AqOutput *o = &p->g->outputs[i];
+        if (!o->update)
+            continue;
+        int64_t bytes = aq_bytes(&node_of(p, o->node)->type);
+        int base = add_base(p, o->name, bytes, true);
+        p->plan->bases[base].written = true;
+        Place *place = &p->place[o->node];
+        if (place->block >= 0 || !may_update(p, o->node, base))
+            continue;
+        place->block = new_block(p, bytes, base);
+    }
+}
+
+/* ---- offsets ---- */
+
+static int by_size(const void *a, const void *b)
+{
+    const Block *const *x = a, *const *y = b;
+    if ((*x)->bytes != (*y)->bytes)
+        return (*x)->bytes < (*y)->bytes ? 1 : -1;
+    return *x < *y ? -1 : *x > *y; /* in the order of the blocks */
+}
+
+static int by_offset(const void *a, const void *b)
+{
+    const Block *const *x = a, *const *y = b;
+    return ((*x)->offset > (*y)->offset) - ((*x)->offset < (*y)->offset);
+}
+
+static int64_t padded(int64_t bytes)
+{
+    return (bytes + SLACK + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+/* The lowest offset at which `block` meets none of those placed before it. */
+static int64_t lowest_gap(Block **placed, int count, const Block *block,
+                          Block **meeting)
+{
+    int n = 0;
+    for (int i = 0; i < count; i++)
+        if (placed[i]->first <= block->last && block->first <= placed[i]->last)
+            meeting[n++] = placed[i];
+    qsort(meeting, (size_t)n, sizeof *meeting, by_offset);
+    int64_t offset = 0;
+    for (int i = 0; i < n; i++) {
+        if (meeting[i]->offset - offset >= padded(block->bytes))
+            break;
+        offset = AQ_MAX(offset, meeting[i]->offset + padded(meeting[i]->bytes));
+    }
+    return offset;
+}
+
+static void place_arena(Planner *p)
+{
+    Block **order = AQ_NEW_ARRAY(p->scratch, Block *, p->n_blocks + 1);
+    Block **meeting = AQ_NEW_ARRAY(p->scratch, Block *, p->n_blocks + 1);
+    int64_t *live =
+        AQ_NEW_ARRAY(p->scratch, int64_t, (size_t)p->plan->n_steps + 2);
+    if (!order || !meeting || !live) {
+        aq_no_memory(p->error, sizeof *order * (size_t)p->n_blocks);
+        return;
+    }
+    int n = 0;
+    for (int i = 0; i < p->n_blocks; i++)
+        if (p->blocks[i].base == 0 && p->blocks[i].last >= 0)
+            order[n++] = &p->blocks[i];
+    qsort(order, (size_t)n, sizeof *order, by_size);
+    for (int i = 0; i < n; i++) {
+        Block *b = order[i];
+        b->offset = lowest_gap(order, i, b, meeting);
+        p->plan->arena_bytes =
+            AQ_MAX(p->plan->arena_bytes, b->offset + padded(b->bytes));
+        for (int s = b->first; s <= b->last; s++)
+            live[s] += b->bytes;
+    }
+    for (int s = 0; s <= p->plan->n_steps; s++)
+        p->plan->live_bytes = AQ_MAX(p->plan->live_bytes, live[s]);
+}
+
+/* ---- steps ---- */
+
+static AqBuffer buffer_of(const Planner *p, AqId id)
+{
+    Place place = p->place[id];
+    const Block *block = &p->blocks[place.block];
+    return (AqBuffer){.base = block->base,
+                      .offset = block->offset + place.offset};
+}
+
+static void count_steps(Planner *p)
+{
+    AqPlan *plan = p->plan;
+    for (AqId id = 0; id < p->g->count; id++) {
+        const AqNode *node = node_of(p, id);
+        if (node->op != AQ_OP_kernel)
+            continue;
+        p->step_of[id] = plan->n_steps++;
+        plan->n_buffers += node->n_inputs + aq_result_count(p->g, id) + 1;
+    }
+}
+
+/* A kernel's workspace is a block that lives for one step. */
+static int *add_workspaces(Planner *p)
+{
+    int *workspace = AQ_NEW_ARRAY(p->scratch, int, p->g->count);
+    for (AqId id = 0; workspace && id < p->g->count; id++) {
+        workspace[id] = -1;
+        if (node_of(p, id)->op != AQ_OP_kernel || !p->needs[id].workspace)
+            continue;
+        workspace[id] = new_block(p, p->needs[id].workspace, 0);
+        p->blocks[workspace[id]].first = p->blocks[workspace[id]].last =
+            p->step_of[id];
+    }
+    return workspace;
+}
+
+static void list_kernel(Planner *p, AqId id, int workspace)
+{
+    AqPlan *plan = p->plan;
+    const AqNode *node = node_of(p, id);
+    AqStep *step = &plan->steps[p->step_of[id]];
+    int results = aq_result_count(p->g, id);
+    *step = (AqStep){.kernel = id, .first = plan->n_buffers};
+    AqBuffer *buffers = plan->buffers + plan->n_buffers;
+    for (int i = 0; i < node->n_inputs; i++)
+        buffers[step->count++] = buffer_of(p, node->inputs[i]);
+    for (AqId r = id + 1; r < p->g->count; r++) {
+        const AqNode *result = node_of(p, r);
+        if (result->op == AQ_OP_result && result->inputs[0] == id)
+            buffers[node->n_inputs + aq_attr_int(result, AQ_KEY_INDEX, 0)] =
+                buffer_of(p, r);
+        if (result->op == AQ_OP_kernel)
+            break; /* fuse builds a kernel's results right after it */
+    }
+    step->count += results;
+    if (workspace >= 0)
+        buffers[step->count++] =
+            (AqBuffer){.offset = p->blocks[workspace].offset};
+    plan->n_buffers += step->count;
+}
+
+static void list_outputs(Planner *p)
+{
+    AqPlan *plan = p->plan;
+    for (int i = 0; i < p->g->n_outputs; i++) {
+        const AqOutput *o = &p->g->outputs[i];
+        AqBuffer from = buffer_of(p, o->node);
+        AqType type = node_of(p, o->node)->type;
+        if (!o->update) {
+            plan->outputs[plan->n_outputs++] =
+                (AqPlannedOutput){.name = aq_arena_copy_text(plan->arena,
+                                                             o->name),
+                                  .type = type,
+                                  .buffer = from};
+            continue;
+        }
+        AqBuffer to = {.base = aq_plan_base(plan, o->name)};
+        if (from.base == to.base && from.offset == to.offset)
+            continue;
+        plan->steps[plan->n_steps++] = (AqStep){.kernel = AQ_NO_NODE,
+                                                .first = plan->n_buffers,
+                                                .count = 2,
+                                                .copy_bytes = aq_bytes(&type)};
+        plan->buffers[plan->n_buffers++] = from;
+        plan->buffers[plan->n_buffers++] = to;
+    }
+}
+
+static bool reserve(Planner *p)
+{
+    size_t n = (size_t)p->g->count, outputs = (size_t)p->g->n_outputs;
+    p->place = AQ_NEW_ARRAY(p->scratch, Place, n);
+    p->step_of = AQ_NEW_ARRAY(p->scratch, int, n);
+    p->blocks_capacity = (int)(2 * n + outputs);
+    p->blocks = AQ_NEW_ARRAY(p->scratch, Block, p->blocks_capacity);
+    AqArena *arena = p->plan->arena;
+    p->plan->bases = AQ_NEW_ARRAY(arena, AqBase, n + outputs + 1);
+    p->plan->outputs = AQ_NEW_ARRAY(arena, AqPlannedOutput, outputs);
+    if (!p->place || !p->step_of || !p->blocks || !p->plan->bases ||
+        !p->plan->outputs)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        p->place[i].block = -1;
+    p->plan->bases[p->plan->n_bases++] = (AqBase){.name = ""};
+    count_steps(p);
+    p->plan->steps =
+        AQ_NEW_ARRAY(arena, AqStep, (size_t)p->plan->n_steps + outputs);
+    p->plan->buffers =
+        AQ_NEW_ARRAY(arena, AqBuffer, (size_t)p->plan->n_buffers + 2 * outputs);
+    p->plan->n_buffers = 0;
+    return p->plan->steps && p->plan->buffers;
+}
+
+static void place_all(Planner *p)
+{
+    for (AqId id = 0; id < p->g->count; id++)
+        if (aq_op_info[node_of(p, id)->op].facts & AQ_SOURCE)
+            place_source(p, id);
+    place_backwards(p);
+    place_updates(p);
+    place_forwards(p);
+    find_lives(p);
+    int *workspace = add_workspaces(p);
+    if (!workspace) {
+        aq_no_memory(p->error, (size_t)p->g->count);
+        return;
+    }
+    place_arena(p);
+    for (AqId id = 0; id < p->g->count && !p->error->status; id++)
+        if (node_of(p, id)->op == AQ_OP_kernel)
+            list_kernel(p, id, workspace[id]);
+    if (!p->error->status)
+        list_outputs(p);
+    p->plan->bases[0].bytes = p->plan->arena_bytes;
+}
+
+AqPlan *aq_plan(const AqGraph *graph, const AqNeeds *needs, AqError *error)
+{
+    AqArena *arena = aq_arena_new(), *scratch = aq_arena_new();
+    AqPlan *plan = arena ? AQ_NEW(arena, AqPlan) : NULL;
+    if (!plan || !scratch) {
+        aq_arena_free(arena);
+        aq_arena_free(scratch);
+        aq_no_memory(error, sizeof *plan);
+        return NULL;
+    }
+    *plan = (AqPlan){.arena = arena, .graph = graph};
+    Planner p = {.g = graph, .needs = needs, .plan = plan, .scratch = scratch,
+                 .error = error};
+    if (reserve(&p))
+        place_all(&p);
+    else
+        aq_no_memory(error, (size_t)graph->count * sizeof(Block));
+    aq_arena_free(scratch);
+    if (error->status == AQ_OK)
+        return plan;
+    aq_arena_free(arena);
+    return NULL;
+}
+
+void aq_plan_free(AqPlan *plan)
+{
+    if (plan)
+        aq_arena_free(plan->arena);
+}
+
+int aq_plan_base(const AqPlan *plan, const char *name)
+{
+    for (int i = 0; i < plan->n_bases; i++)
+        if (!strcmp(plan->bases[i].name, name))
+            return i;
+    return -1;
+}

@@ -1,0 +1,240 @@
+/* Large reductions become two smaller ones.
+ *
+ * A kernel's tasks own elements of the result, so a reduction of millions of
+ * elements to a few would be one task.  Here the first reduced axes, n elements
+ * in all, are cut into `parts` of n / parts, each part is reduced, and the parts
+ * are joined by a second, small reduction:
+ *
+ *     sum  over (H,W) of (N,H,W,C):  (N,parts,H*W/parts,C) -> (N,parts,C) -> (N,C)
+ *     mean = avg(mean_i),  m2 = sum m2_i + n_i sum (mean_i - mean)^2   (Chan)
+ *
+ * The cut depends on the shape alone.  Where n has no suitable divisor a sum or
+ * maximum is cut into two slices first.
+ * Needs: nothing.  Keeps: values up to rounding.  Idempotent. */
+#include "passes/passes.h"
+
+enum {
+    ENOUGH_TASKS = 16,   /* results' outer size that needs no split */
+    MOST_PARTS = 128,
+    LEAST_PART = 1 << 14, /* elements of a part, over all axes */
+    LEAST_PARTS = 5,      /* a divisor may miss the wish by a factor of 4, and
+                           * what it leaves must not be cut again */
+};
+
+typedef struct Split {
+    const AqGraph *in;
+    AqGraph *out;
+    AqId *map;
+} Split;
+
+typedef struct Reduction {
+    AqOp op;
+    AqType from;
+    int64_t axes[AQ_MAX_RANK];
+    int n_axes;
+    int run;      /* leading reduced axes that are neighbours */
+    int64_t size; /* elements of that run */
+} Reduction;
+
+static Reduction describe(const AqGraph *g, const AqNode *node)
+{
+    Reduction r = {.op = node->op, .from = aq_node(g, node->inputs[0])->type};
+    const AqAttr *axes = aq_attr(node, AQ_KEY_AXES);
+    r.n_axes = axes->count;
+    for (int i = 0; i < r.n_axes; i++)
+        r.axes[i] = axes->ints[i];
+    r.size = 1;
+    while (r.run < r.n_axes && r.axes[r.run] == r.axes[0] + r.run)
+        r.size *= r.from.dim[r.axes[r.run++]];
+    return r;
+}
+
+static bool is_reduced(const Reduction *r, int axis)
+{
+    for (int i = 0; i < r->n_axes; i++)
+        if (r->axes[i] == axis)
+            return true;
+    return false;
+}
+
+/* Results over all kept axes but the last, which vectors run along. */
+static int64_t outer_results(const Reduction *r)
+{
+    int64_t count = 1;
+    for (int i = 0; i < r->from.rank - 1; i++)
+        if (!is_reduced(r, i))
+            count *= r->from.dim[i];
+    return count;
+}
+
+/* How many parts are wanted; 1: leave it. */
+static int64_t wanted_parts(const Reduction *r)
+{
+    int64_t outer = outer_results(r), all = aq_elements(&r->from);
+    if (r->n_axes == 0 || outer >= ENOUGH_TASKS || r->size <= MOST_PARTS)
+        return 1;
+    int64_t most = AQ_MIN(all / LEAST_PART, (int64_t)MOST_PARTS) / outer;
+    return AQ_MIN(most, r->size);
+}
+
+/* The largest divisor of n not above most. */
+static int64_t divisor(int64_t n, int64_t most)
+{
+    for (int64_t d = most; d > 1; d--)
+        if (n % d == 0)
+            return d;
+    return 1;
+}
+
+/* Cuts the leading run into (parts, size / parts): the axes of the inner
+ * reduction are all but the new first one. */
+static AqId cut(Split *s, const Reduction *r, AqId x, int64_t parts,
+                int64_t *axes, int *n_axes)
+{
+    int64_t dim[AQ_MAX_RANK + 1];
+    int rank = 0, first = (int)r->axes[0];
+    for (int i = 0; i < first; i++)
+        dim[rank++] = r->from.dim[i];
+    dim[rank++] = parts;
+    dim[rank++] = r->size / parts;
+    for (int i = first + r->run; i < r->from.rank; i++)
+        dim[rank++] = r->from.dim[i];
+    *n_axes = 0;
+    axes[(*n_axes)++] = first + 1;
+    for (int i = r->run; i < r->n_axes; i++)
+        axes[(*n_axes)++] = r->axes[i] + 2 - r->run;
+    return aq_reshape_node(s->out, x, rank, dim);
+}
+
+static bool rank_allows(const Reduction *r)
+{
+    return r->from.rank - r->run + 2 <= AQ_MAX_RANK;
+}
+
+static AqId split_plain(Split *s, const Reduction *r, AqId x, int64_t parts)
+{
+    int64_t axes[AQ_MAX_RANK];
+    int n_axes;
+    AqId pieces = cut(s, r, x, parts, axes, &n_axes);
+    pieces = aq_reduce_node(s->out, r->op, pieces, axes, n_axes);
+    return aq_reduce_node(s->out, r->op, pieces, &r->axes[0], 1);
+}
+
+static int64_t reduced_elements(const Reduction *r)
+{
+    int64_t count = 1;
+    for (int i = 0; i < r->n_axes; i++)
+        count *= r->from.dim[r->axes[i]];
+    return count;
+}
+
+static AqId split_moments(Split *s, const Reduction *r, AqId x, int64_t parts,
+                          AqId *m2)
+{
+    AqGraph *g = s->out;
+    int64_t axes[AQ_MAX_RANK], first = r->axes[0];
+    int n_axes;
+    AqId pieces = cut(s, r, x, parts, axes, &n_axes);
+    pieces = aq_reduce_node(g, AQ_OP_moments, pieces, axes, n_axes);
+    AqId mean_i = aq_result_node(g, pieces, 0);
+    AqId m2_i = aq_result_node(g, pieces, 1);
+    if (mean_i < 0 || m2_i < 0)
+        return AQ_NO_NODE;
+    AqType type = aq_node(g, mean_i)->type;
+    AqId sum = aq_reduce_node(g, AQ_OP_reduce_sum, mean_i, &first, 1);
+    AqId mean = aq_binary(g, AQ_OP_mul, sum,
+                          aq_const_like(g, sum, 1.0 / (double)parts));
+    AqId away = aq_binary(g, AQ_OP_sub, mean_i,
+                          aq_expand_node(g, mean, &type, &first, 1));
+    double n_i = (double)(reduced_elements(r) / parts);
+    AqId square = aq_binary(g, AQ_OP_mul, away, away);
+    AqId scaled =
+        aq_binary(g, AQ_OP_mul, square, aq_const_like(g, square, n_i));
+    AqId both = aq_binary(g, AQ_OP_add, m2_i, scaled);
+    *m2 = aq_reduce_node(g, AQ_OP_reduce_sum, both, &first, 1);
+    return mean;
+}
+
+/* A vector (n) of no suitable divisor: its head of `parts` equal parts, and the
+ * few elements left. */
+static AqId split_ragged(Split *s, const Reduction *r, AqId x, int64_t parts)
+{
+    AqGraph *g = s->out;
+    int64_t zero = 0, one = 1, head = r->size / parts * parts;
+    int64_t rest = r->size - head;
+    Reduction even = *r;
+    even.size = even.from.dim[0] = head;
+    AqId a = split_plain(s, &even, aq_slice_node(g, x, &zero, &head, &one),
+                         parts);
+    AqId b = aq_reduce_node(g, r->op, aq_slice_node(g, x, &head, &rest, &one),
+                            &zero, 1);
+    AqOp join = r->op == AQ_OP_reduce_sum ? AQ_OP_add : AQ_OP_max;
+    return aq_binary(g, join, a, b);
+}
+
+static AqId split_sum(Split *s, const AqNode *node)
+{
+    Reduction r = describe(s->in, node);
+    AqId x = s->map[node->inputs[0]];
+    int64_t wanted = wanted_parts(&r), parts = divisor(r.size, wanted);
+    if (wanted < LEAST_PARTS || !rank_allows(&r))
+        return AQ_NO_NODE;
+    if (parts * 4 >= wanted)
+        return split_plain(s, &r, x, parts);
+    if (r.from.rank == 1)
+        return split_ragged(s, &r, x, wanted);
+    return AQ_NO_NODE;
+}
+
+/* moments: both results at once, remembered under the old results' ids. */
+static bool split_results(Split *s, AqId id)
+{
+    const AqNode *node = aq_node(s->in, id);
+    Reduction r = describe(s->in, node);
+    int64_t wanted = wanted_parts(&r), parts = divisor(r.size, wanted);
+    if (wanted < LEAST_PARTS || parts * 4 < wanted || !rank_allows(&r))
+        return false;
+    AqId m2 = AQ_NO_NODE;
+    AqId mean = split_moments(s, &r, s->map[node->inputs[0]], parts, &m2);
+    for (AqId i = id + 1; i < s->in->count; i++) {
+        const AqNode *user = aq_node(s->in, i);
+        if (user->op == AQ_OP_result && user->inputs[0] == id)
+            s->map[i] = aq_attr_int(user, AQ_KEY_INDEX, 0) ? m2 : mean;
+    }
+    return true;
+}
+
+static void split_node(Split *s, AqId id)
+{
+    const AqNode *node = aq_node(s->in, id);
+    aq_graph_place(s->out, node);
+    if (node->op == AQ_OP_moments && split_results(s, id))
+        return;
+    if (node->op == AQ_OP_reduce_sum || node->op == AQ_OP_reduce_max)
+        s->map[id] = split_sum(s, node);
+    if (s->map[id] == AQ_NO_NODE)
+        s->map[id] = aq_graph_copy_node(s->out, s->in, id, s->map);
+}
+
+AqStatus aq_split(const AqGraph *in, AqGraph *out, AqPassContext *cx)
+{
+    AqArena *scratch = aq_arena_new();
+    bool *live = scratch ? AQ_NEW_ARRAY(scratch, bool, in->count) : NULL;
+    AqId *map = live ? AQ_NEW_ARRAY(scratch, AqId, in->count) : NULL;
+    if (!map) {
+        aq_arena_free(scratch);
+        return aq_no_memory(cx->error, (size_t)in->count * sizeof *map);
+    }
+    Split s = {.in = in, .out = out, .map = map};
+    aq_mark_live(in, live);
+    for (AqId id = 0; id < in->count; id++)
+        map[id] = AQ_NO_NODE;
+    for (AqId id = 0; id < in->count && !out->error.status; id++)
+        if (live[id] && map[id] == AQ_NO_NODE)
+            split_node(&s, id);
+    for (int i = 0; i < in->n_outputs && !out->error.status; i++)
+        aq_graph_output(out, in->outputs[i].name, map[in->outputs[i].node],
+                        in->outputs[i].update);
+    aq_arena_free(scratch);
+    return out->error.status;
+}
