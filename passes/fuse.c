@@ -21,8 +21,8 @@ static bool prepare(Fuse *f)
     f->map = AQ_NEW_ARRAY(f->arena, AqId, n);
     f->inner = AQ_NEW_ARRAY(f->arena, AqId, n);
     f->placed = AQ_NEW_ARRAY(f->arena, bool, n);
-    if (!f->placed || !f->inner || !f->map || !f->visited || !f->group_of || !f->absorbed ||
-        !f->role || !f->user || !f->uses || !f->live)
+    if (!f->placed || !f->inner || !f->map || !f->visited || !f->group_of ||
+        !f->absorbed || !f->role || !f->user || !f->uses || !f->live)
         return false;
     aq_mark_live(f->in, f->live);
     for (AqId id = 0; id < f->in->count; id++)
@@ -73,7 +73,8 @@ static void emit_all(Fuse *f)
 
 AqStatus aq_fuse(const AqGraph *in, AqGraph *out, AqPassContext *cx)
 {
-    Fuse f = {.in = in, .out = out, .arena = aq_arena_new(), .error = cx->error};
+    Fuse f = {
+        .in = in, .out = out, .arena = aq_arena_new(), .error = cx->error};
     if (!f.arena || !prepare(&f)) {
         aq_arena_free(f.arena);
         return aq_no_memory(cx->error, (size_t)in->count * 64);

@@ -1,8 +1,9 @@
 /* Private to fuse*.c: what is stored, which nodes form a kernel, bodies.
  *
  * Words.  A value is stored if it gets memory; all others are computed again
- * inside each kernel that wants them.  A leaf of a kernel is a stored value that
- * it reads.  A group is the set of stored values that one kernel writes. */
+ * inside each kernel that wants them.  A leaf of a kernel is a stored value
+ * that it reads.  A group is the set of stored values that one kernel writes.
+ */
 #ifndef AQ_FUSE_H
 #define AQ_FUSE_H
 
@@ -17,14 +18,15 @@ typedef enum FuseRole {
 
 typedef struct FuseGroup {
     AqLowering kind;
-    AqId anchor;     /* the contraction, attention or scatter; else AQ_NO_NODE */
-    AqType domain;   /* map: what the loops run over */
-    const AqAttr *axes; /* map: reduced by its reductions; NULL if it has none */
+    AqId anchor;   /* the contraction, attention or scatter; else AQ_NO_NODE */
+    AqType domain; /* map: what the loops run over */
+    const AqAttr
+        *axes; /* map: reduced by its reductions; NULL if it has none */
     int n_members, n_leaves, nodes; /* nodes: about the body's size */
     AqId members[AQ_MAX_RESULTS];   /* ascending */
     AqId *leaves;
     int leaves_capacity;
-    int seen;        /* stamp of the last search */
+    int seen; /* stamp of the last search */
     bool emitted;
 } FuseGroup;
 
@@ -34,18 +36,18 @@ typedef struct Fuse {
     AqArena *arena; /* scratch of the pass */
     AqError *error;
     bool *live;
-    int *uses;        /* uses by live nodes and outputs */
-    AqId *user;       /* the last user of each node */
+    int *uses;  /* uses by live nodes and outputs */
+    AqId *user; /* the last user of each node */
     FuseRole *role;
-    AqId *absorbed;   /* pointwise node -> contraction whose epilogue has it */
-    int *group_of;    /* stored value -> group */
+    AqId *absorbed; /* pointwise node -> contraction whose epilogue has it */
+    int *group_of;  /* stored value -> group */
     FuseGroup *groups;
     int n_groups;
     int stamp;
-    int *visited;     /* stamps of nodes */
-    AqId *map;        /* stored value -> node of `out` */
-    AqId *inner;      /* node -> node of the body, valid where visited */
-    bool *placed;     /* already lies in a concat */
+    int *visited; /* stamps of nodes */
+    AqId *map;    /* stored value -> node of `out` */
+    AqId *inner;  /* node -> node of the body, valid where visited */
+    bool *placed; /* already lies in a concat */
 } Fuse;
 
 /* fuse_store.c: decides role[] and absorbed[]. */

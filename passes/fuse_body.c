@@ -100,8 +100,8 @@ static AqId copied(Fuse *f, AqId v)
     AqType type = aq_node(f->in, v)->type;
     AqId input = aq_fuse_stored(f, v);
     body_output(graph, 0, arg(graph, 0, &type));
-    return aq_result_node(f->out, kernel(f->out, AQ_LOWER_map, graph, &input, 1),
-                          0);
+    return aq_result_node(f->out,
+                          kernel(f->out, AQ_LOWER_map, graph, &input, 1), 0);
 }
 
 static AqId placed_concat(Fuse *f, AqId v)

@@ -180,8 +180,7 @@ static bool stays_acyclic(Fuse *f, int g, const FuseGroup *newcomer)
         if (is_member(group, base) || f->role[base] == ROLE_ALIAS)
             return false;
         f->stamp++;
-        if (f->role[base] == ROLE_RESULT &&
-            reaches(f, f->group_of[base], g))
+        if (f->role[base] == ROLE_RESULT && reaches(f, f->group_of[base], g))
             return false;
     }
     return true;

@@ -15,8 +15,8 @@ enum {
     COMPUTE_AGAIN = 32,  /* operations worth a sweep through memory */
     EXPENSIVE_COST = 10, /* of an exponential, in plain operations */
     RANDOM_COST = 100,
-    MANY_PARTS = 4,      /* a concat of more is written in place */
-    MOST_ROOTS = 4,      /* kernels counted for one value */
+    MANY_PARTS = 4, /* a concat of more is written in place */
+    MOST_ROOTS = 4, /* kernels counted for one value */
     LARGE_COST = 1 << 20,
 };
 

@@ -76,8 +76,8 @@ const AqPass *aq_pass_named(const char *name);
 typedef struct AqBase {
     const char *name; /* "" for the arena */
     int64_t bytes;
-    bool state;       /* kept from run to run */
-    bool written;     /* updated by the program */
+    bool state;   /* kept from run to run */
+    bool written; /* updated by the program */
 } AqBase;
 
 typedef struct AqBuffer {
@@ -91,8 +91,8 @@ typedef struct AqNeeds {
 } AqNeeds;
 
 typedef struct AqStep {
-    AqId kernel;        /* AQ_NO_NODE: copy buffers[0] to buffers[1] */
-    int first, count;   /* in `buffers`: inputs, results, workspace if any */
+    AqId kernel;      /* AQ_NO_NODE: copy buffers[0] to buffers[1] */
+    int first, count; /* in `buffers`: inputs, results, workspace if any */
     int64_t copy_bytes;
 } AqStep;
 

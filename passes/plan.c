@@ -7,7 +7,8 @@
  * part of a concat lies inside the concat.  A value that updates a state is
  * written straight into the state where every other reader has run before, and
  * copied at the end otherwise.
- * Needs: the output of fuse.  The order and the offsets depend on shapes only. */
+ * Needs: the output of fuse.  The order and the offsets depend on shapes only.
+ */
 #include "passes/passes.h"
 
 #include <stdlib.h>
@@ -34,11 +35,11 @@ typedef struct Planner {
     AqPlan *plan;
     AqArena *scratch;
     AqError *error;
-    Place *place;   /* of nodes */
-    int *step_of;   /* kernel node -> its step */
+    Place *place; /* of nodes */
+    int *step_of; /* kernel node -> its step */
     Block *blocks;
     int n_blocks, blocks_capacity;
-    int weights;    /* base of `weights`, -1 if there is none */
+    int weights; /* base of `weights`, -1 if there is none */
 } Planner;
 
 static const AqNode *node_of(const Planner *p, AqId id)
@@ -79,8 +80,7 @@ static void place_source(Planner *p, AqId id)
 {
     const AqNode *node = node_of(p, id);
     bool param = node->op == AQ_OP_param;
-    const char *name =
-        param ? "weights" : aq_attr_text(node, AQ_KEY_NAME, "");
+    const char *name = param ? "weights" : aq_attr_text(node, AQ_KEY_NAME, "");
     int64_t offset = param ? aq_attr_int(node, AQ_KEY_OFFSET, 0) * 4 : 0;
     int64_t bytes = offset + aq_bytes(&node->type);
     int base = add_base(p, name, bytes, node->op != AQ_OP_input);
@@ -368,11 +368,10 @@ static void list_outputs(Planner *p)
         AqBuffer from = buffer_of(p, o->node);
         AqType type = node_of(p, o->node)->type;
         if (!o->update) {
-            plan->outputs[plan->n_outputs++] =
-                (AqPlannedOutput){.name = aq_arena_copy_text(plan->arena,
-                                                             o->name),
-                                  .type = type,
-                                  .buffer = from};
+            plan->outputs[plan->n_outputs++] = (AqPlannedOutput){
+                .name = aq_arena_copy_text(plan->arena, o->name),
+                .type = type,
+                .buffer = from};
             continue;
         }
         AqBuffer to = {.base = aq_plan_base(plan, o->name)};
@@ -446,7 +445,10 @@ AqPlan *aq_plan(const AqGraph *graph, const AqNeeds *needs, AqError *error)
         return NULL;
     }
     *plan = (AqPlan){.arena = arena, .graph = graph};
-    Planner p = {.g = graph, .needs = needs, .plan = plan, .scratch = scratch,
+    Planner p = {.g = graph,
+                 .needs = needs,
+                 .plan = plan,
+                 .scratch = scratch,
                  .error = error};
     if (reserve(&p))
         place_all(&p);

@@ -2,11 +2,11 @@
  *
  * A kernel's tasks own elements of the result, so a reduction of millions of
  * elements to a few would be one task.  Here the first reduced axes, n elements
- * in all, are cut into `parts` of n / parts, each part is reduced, and the parts
- * are joined by a second, small reduction:
+ * in all, are cut into `parts` of n / parts, each part is reduced, and the
+ * parts are joined by a second, small reduction:
  *
- *     sum  over (H,W) of (N,H,W,C):  (N,parts,H*W/parts,C) -> (N,parts,C) -> (N,C)
- *     mean = avg(mean_i),  m2 = sum m2_i + n_i sum (mean_i - mean)^2   (Chan)
+ *     sum  over (H,W) of (N,H,W,C):  (N,parts,H*W/parts,C) -> (N,parts,C) ->
+ * (N,C) mean = avg(mean_i),  m2 = sum m2_i + n_i sum (mean_i - mean)^2   (Chan)
  *
  * The cut depends on the shape alone.  Where n has no suitable divisor a sum or
  * maximum is cut into two slices first.
@@ -14,7 +14,7 @@
 #include "passes/passes.h"
 
 enum {
-    ENOUGH_TASKS = 16,   /* results' outer size that needs no split */
+    ENOUGH_TASKS = 16, /* results' outer size that needs no split */
     MOST_PARTS = 128,
     LEAST_PART = 1 << 14, /* elements of a part, over all axes */
     LEAST_PARTS = 5,      /* a divisor may miss the wish by a factor of 4, and
@@ -164,8 +164,8 @@ static AqId split_ragged(Split *s, const Reduction *r, AqId x, int64_t parts)
     int64_t rest = r->size - head;
     Reduction even = *r;
     even.size = even.from.dim[0] = head;
-    AqId a = split_plain(s, &even, aq_slice_node(g, x, &zero, &head, &one),
-                         parts);
+    AqId a =
+        split_plain(s, &even, aq_slice_node(g, x, &zero, &head, &one), parts);
     AqId b = aq_reduce_node(g, r->op, aq_slice_node(g, x, &head, &rest, &one),
                             &zero, 1);
     AqOp join = r->op == AQ_OP_reduce_sum ? AQ_OP_add : AQ_OP_max;
