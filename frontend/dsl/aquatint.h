@@ -218,6 +218,9 @@ AqTensor aq_gelu_tanh_(AqPlace at, AqTensor x);
 /* x sigmoid(1.702 x), as CLIP has it */
 AqTensor aq_quick_gelu_(AqPlace at, AqTensor x);
 #define aq_quick_gelu(x) aq_quick_gelu_(AQ_HERE, x)
+/* x tanh(log(1 + exp(x))), Misra 2019 */
+AqTensor aq_mish_(AqPlace at, AqTensor x);
+#define aq_mish(x) aq_mish_(AQ_HERE, x)
 AqTensor aq_softplus_(AqPlace at, AqTensor x); /* log(1 + exp(x)) */
 #define aq_softplus(x) aq_softplus_(AQ_HERE, x)
 AqTensor aq_reciprocal_(AqPlace at, AqTensor x); /* 1 / x */
@@ -504,6 +507,7 @@ typedef struct AqAttentionLayer {
     AqTensor context;
     int units;    /* of all heads; 0: C */
     bool no_bias; /* of to_q, to_k, to_v */
+    bool zero;    /* to_out.0 starts at 0 */
     AqTensor bias;
     bool causal;
     int end_;
@@ -743,7 +747,8 @@ AqInts aq_option_ints_(AqPlace at, AqOptionInts a);
 #define aq_option_ints(...)                                                    \
     aq_option_ints_(AQ_HERE, AQ_ARGS(AqOptionInts, __VA_ARGS__))
 
-/* One of the words of `.choices` ("default|scale_shift"), any text if NULL. */
+/* Any text; or, by aq_option_choice, one of the words of `.choices`
+ * ("default|scale_shift"), whose number (0, 1, ...) comes back. */
 typedef struct AqOptionText {
     AqModel *model;
     const char *name, *otherwise, *help;
@@ -753,6 +758,9 @@ typedef struct AqOptionText {
 const char *aq_option_text_(AqPlace at, AqOptionText a);
 #define aq_option_text(...)                                                    \
     aq_option_text_(AQ_HERE, AQ_ARGS(AqOptionText, __VA_ARGS__))
+int aq_option_choice_(AqPlace at, AqOptionText a);
+#define aq_option_choice(...)                                                  \
+    aq_option_choice_(AQ_HERE, AQ_ARGS(AqOptionText, __VA_ARGS__))
 
 /* A model's own complaint: "file:line: sentence".  The tensor is of no use. */
 __attribute__((format(printf, 3, 4))) AqTensor

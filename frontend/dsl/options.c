@@ -1,0 +1,251 @@
+/* Options of a model: asked for by the model, set by the user, remembered for
+ * those who want to know. */
+#include "frontend/dsl/build.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What the user said of this option, or NULL. */
+static const char *setting(const AqModel *m, const char *name)
+{
+    const char *value = NULL;
+    for (int i = 0; m->options && i < m->options->n_settings; i++)
+        if (strcmp(m->options->settings[i].name, name) == 0)
+            value = m->options->settings[i].value;
+    return value;
+}
+
+static AqGraph *graph_of(const AqModel *m)
+{
+    return m->scope.graph;
+}
+
+static void remember(AqModel *m, const char *name, const char *otherwise,
+                     const char *value, const char *help)
+{
+    AqOptions *o = m->options;
+    AqArena *arena = graph_of(m)->arena;
+    if (!o)
+        return;
+    for (int i = 0; i < o->n_seen; i++)
+        if (strcmp(o->seen[i].name, name) == 0)
+            return;
+    if (o->n_seen == o->capacity) {
+        int capacity = AQ_MAX(16, 2 * o->capacity);
+        AqOptionSeen *seen = AQ_NEW_ARRAY(arena, AqOptionSeen, capacity);
+        if (!seen) {
+            aq_graph_fail(graph_of(m), AQ_NO_MEMORY, "memory ended");
+            return;
+        }
+        if (o->n_seen)
+            memcpy(seen, o->seen, (size_t)o->n_seen * sizeof(*seen));
+        o->seen = seen;
+        o->capacity = capacity;
+    }
+    o->seen[o->n_seen++] = (AqOptionSeen){
+        aq_arena_copy_text(arena, name), aq_arena_copy_text(arena, otherwise),
+        aq_arena_copy_text(arena, value), aq_arena_copy_text(arena, help)};
+}
+
+static void wrong(AqPlace at, const AqModel *m, const char *name,
+                  const char *value, const char *wanted)
+{
+    aq_complain(at, graph_of(m), "option %s=%s: %s is needed", name, value,
+                wanted);
+}
+
+/* ---- reading values ---- */
+
+static bool read_int(const char *text, const char **end, int *value)
+{
+    char *stop;
+    errno = 0;
+    long number = strtol(text, &stop, 10);
+    if (stop == text || errno || number < -2147483647 || number > 2147483647)
+        return false;
+    *value = (int)number;
+    *end = stop;
+    return true;
+}
+
+static bool read_real(const char *text, double *value)
+{
+    char *stop;
+    *value = strtod(text, &stop);
+    return stop != text && !*stop && isfinite(*value);
+}
+
+/* "1,2,2"; "" is no number at all. */
+static bool read_ints(const char *text, AqInts *out)
+{
+    out->count = 0;
+    if (!*text)
+        return true;
+    for (;;) {
+        if (out->count == AQ_MAX_INTS ||
+            !read_int(text, &text, &out->at[out->count++]))
+            return false;
+        if (!*text)
+            return true;
+        if (*text++ != ',')
+            return false;
+    }
+}
+
+/* ---- asking ---- */
+
+int aq_option_int_(AqPlace at, AqOptionInt a)
+{
+    char usual[32], now[32], wanted[80] = "a whole number";
+    const char *given = setting(a.model, a.name), *end = "";
+    int value = a.otherwise;
+    bool bounded = a.min != a.max;
+    if (bounded)
+        snprintf(wanted, sizeof(wanted), "a whole number from %d to %d", a.min,
+                 a.max);
+    bool good = !given || (read_int(given, &end, &value) && !*end);
+    if (good && bounded)
+        good = value >= a.min && value <= a.max;
+    snprintf(usual, sizeof(usual), "%d", a.otherwise);
+    snprintf(now, sizeof(now), "%d", value);
+    if (!good) {
+        wrong(at, a.model, a.name, given ? given : usual, wanted);
+        value = a.otherwise;
+    }
+    remember(a.model, a.name, usual, now, a.help);
+    return value;
+}
+
+double aq_option_real_(AqPlace at, AqOptionReal a)
+{
+    char usual[40], now[40], wanted[80] = "a number";
+    const char *given = setting(a.model, a.name);
+    double value = a.otherwise;
+    bool bounded = a.min < a.max || a.min > a.max;
+    if (bounded)
+        snprintf(wanted, sizeof(wanted), "a number from %g to %g", a.min,
+                 a.max);
+    bool good = !given || read_real(given, &value);
+    if (good && bounded)
+        good = value >= a.min && value <= a.max;
+    snprintf(usual, sizeof(usual), "%.17g", a.otherwise);
+    if (strtod(usual, NULL) == a.otherwise)
+        snprintf(usual, sizeof(usual), "%g", a.otherwise);
+    snprintf(now, sizeof(now), "%s", given ? given : usual);
+    if (!good) {
+        wrong(at, a.model, a.name, given ? given : usual, wanted);
+        value = a.otherwise;
+    }
+    remember(a.model, a.name, usual, now, a.help);
+    return value;
+}
+
+bool aq_option_bool_(AqPlace at, AqModel *m, const char *name, bool otherwise,
+                     const char *help)
+{
+    static const char *const words[] = {"no", "yes", "false", "true", "0", "1"};
+    const char *given = setting(m, name);
+    int found = otherwise;
+    for (int i = 0; given && i < AQ_COUNT(words); i++)
+        if (strcmp(given, words[i]) == 0) {
+            found = i;
+            given = NULL;
+        }
+    if (given)
+        wrong(at, m, name, given, "yes or no");
+    remember(m, name, words[otherwise], words[found % 2], help);
+    return found % 2;
+}
+
+AqInts aq_option_ints_(AqPlace at, AqOptionInts a)
+{
+    AqInts value = {0, {0}};
+    char wanted[80] = "a list of whole numbers, as 1,2,2,";
+    const char *given = setting(a.model, a.name);
+    const char *text = given ? given : a.otherwise;
+    bool bounded = a.min != a.max;
+    if (bounded)
+        snprintf(wanted, sizeof(wanted),
+                 "a list of whole numbers from %d to %d, as 1,2,2,", a.min,
+                 a.max);
+    bool good = read_ints(text, &value);
+    for (int i = 0; good && bounded && i < value.count; i++)
+        good = value.at[i] >= a.min && value.at[i] <= a.max;
+    if (!good) {
+        wrong(at, a.model, a.name, text, wanted);
+        if (!read_ints(a.otherwise, &value))
+            value.count = 0;
+    }
+    remember(a.model, a.name, a.otherwise, text, a.help);
+    return value;
+}
+
+const char *aq_option_text_(AqPlace at, AqOptionText a)
+{
+    (void)at;
+    const char *given = setting(a.model, a.name);
+    const char *value = given ? given : a.otherwise;
+    remember(a.model, a.name, a.otherwise, value, a.help);
+    return value;
+}
+
+/* The number of `word` among those of "red|green|blue", or -1. */
+static int choice_of(const char *choices, const char *word)
+{
+    size_t length = strlen(word);
+    int number = 0;
+    for (const char *c = choices; c; number++) {
+        if (strncmp(c, word, length) == 0 &&
+            (c[length] == '|' || c[length] == 0))
+            return number;
+        c = strchr(c, '|');
+        c = c ? c + 1 : NULL;
+    }
+    return -1;
+}
+
+int aq_option_choice_(AqPlace at, AqOptionText a)
+{
+    const char *value = aq_option_text_(at, a);
+    int number = choice_of(a.choices, value);
+    if (number < 0) {
+        char wanted[200];
+        snprintf(wanted, sizeof(wanted), "one of %s", a.choices);
+        wrong(at, a.model, a.name, value, wanted);
+        number = choice_of(a.choices, a.otherwise);
+    }
+    return number;
+}
+
+/* ---- afterwards ---- */
+
+void aq_options_end(AqGraph *g, const AqOptions *o, const char *model)
+{
+    const char **names = AQ_NEW_ARRAY(g->arena, const char *, o->n_seen + 1);
+    for (int i = 0; names && i < o->n_seen; i++)
+        names[i] = o->seen[i].name;
+    for (int i = 0; names && i < o->n_settings; i++) {
+        const char *name = o->settings[i].name;
+        bool known = false;
+        for (int j = 0; j < o->n_seen; j++)
+            known = known || strcmp(names[j], name) == 0;
+        if (known)
+            continue;
+        const char *near = aq_nearest(name, names, o->n_seen);
+        aq_graph_fail(g, AQ_BAD_INPUT, "model %s has no option \"%s\"%s%s%s",
+                      model, name, near ? "; did you mean \"" : "",
+                      near ? near : "", near ? "\"?" : "");
+    }
+}
+
+AqTensor aq_model_fail_(AqPlace at, AqModel *m, const char *format, ...)
+{
+    char text[800];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    return aq_complain(at, graph_of(m), "%s", text);
+}

@@ -1,0 +1,217 @@
+/* Parameters: made one by one, each with its place in the flat arrays; and the
+ * table of them all. */
+#include "frontend/dsl/build.h"
+
+#include <string.h>
+
+static const char *const init_name[] = {
+    [AQ_INIT_ZEROS] = "zeros",
+    [AQ_INIT_ONES] = "ones",
+    [AQ_INIT_NORMAL] = "normal",
+    [AQ_INIT_UNIFORM] = "uniform",
+};
+
+static int64_t end_of(const AqNode *param)
+{
+    int64_t end =
+        aq_attr_int(param, AQ_KEY_OFFSET, 0) + aq_elements(&param->type);
+    return (end + AQ_PARAM_ALIGN - 1) / AQ_PARAM_ALIGN * AQ_PARAM_ALIGN;
+}
+
+/* The first free offset; NULL, or the parameter that has this name already. */
+static const AqNode *place_param(const AqGraph *g, const char *name,
+                                 int64_t *offset)
+{
+    *offset = 0;
+    for (AqId id = 0; id < g->count; id++) {
+        const AqNode *node = aq_node(g, id);
+        if (node->op != AQ_OP_param)
+            continue;
+        if (strcmp(aq_attr_text(node, AQ_KEY_NAME, ""), name) == 0)
+            return node;
+        *offset = AQ_MAX(*offset, end_of(node));
+    }
+    return NULL;
+}
+
+static bool is_permutation(AqAxes axes, int rank)
+{
+    unsigned seen = 0;
+    for (int i = 0; i < axes.count; i++)
+        if (axes.axis[i] >= 0 && axes.axis[i] < rank)
+            seen |= 1u << axes.axis[i];
+    return axes.count == rank && seen == (1u << rank) - 1;
+}
+
+static bool sensible(AqPlace at, const AqParam *a, const char *name)
+{
+    AqGraph *g = a->scope.graph;
+    if ((unsigned)a->init >= AQ_COUNT(init_name)) {
+        aq_complain(at, g, "parameter %s: .init %d is none of AqInit", name,
+                    (int)a->init);
+        return false;
+    }
+    if (a->file.count && !is_permutation(a->file, a->shape.rank)) {
+        aq_complain(at, g,
+                    "parameter %s: .file must name each of its %d dimensions "
+                    "once",
+                    name, a->shape.rank);
+        return false;
+    }
+    for (int i = 0; i < a->shape.rank; i++)
+        if (a->shape.dim[i] < 1) {
+            aq_complain(at, g, "parameter %s: dimension %d is %lld", name, i,
+                        (long long)a->shape.dim[i]);
+            return false;
+        }
+    return true;
+}
+
+AqTensor aq_param_(AqPlace at, AqParam a)
+{
+    AqGraph *g = aq_enter_scope(&at, a.scope);
+    if (!g)
+        return aq_wrap(a.scope.graph, AQ_NO_NODE);
+    if (!a.name || !*a.name)
+        return aq_complain(at, g, "param: a name is needed");
+    const char *name = aq_arena_printf(g->arena, "%s%s%s", a.scope.path,
+                                       *a.scope.path ? "." : "", a.name);
+    if (!name)
+        return aq_wrap(g, aq_graph_fail(g, AQ_NO_MEMORY, "memory ended"));
+    if (!sensible(at, &a, name))
+        return aq_wrap(g, AQ_NO_NODE);
+    int64_t offset, file[AQ_MAX_RANK];
+    const AqNode *twin = place_param(g, name, &offset);
+    if (twin)
+        return aq_complain(at, g,
+                           "parameter %s exists already, from %s:%d; give "
+                           "each layer a scope of its own",
+                           name, twin->file, twin->line);
+    AqAttr attrs[5] = {
+        aq_text(AQ_KEY_NAME, name),
+        aq_int(AQ_KEY_OFFSET, offset),
+        aq_text(AQ_KEY_INIT, init_name[a.init]),
+    };
+    int count = 3;
+    if (a.init == AQ_INIT_NORMAL || a.init == AQ_INIT_UNIFORM)
+        attrs[count++] = aq_real(AQ_KEY_VALUE, a.value);
+    for (int i = 0; i < a.file.count; i++)
+        file[i] = a.file.axis[i];
+    if (a.file.count)
+        attrs[count++] = aq_ints(AQ_KEY_FILE, file, a.file.count);
+    AqType type = aq_type(AQ_F32, a.shape.rank, a.shape.dim);
+    return aq_wrap(g, aq_build(g, AQ_OP_param, &type, NULL, 0, attrs, count));
+}
+
+/* ---- the table ---- */
+
+static AqParamInfo describe(const AqGraph *g, AqId id)
+{
+    const AqNode *node = aq_node(g, id);
+    AqParamInfo info = {
+        .name = aq_attr_text(node, AQ_KEY_NAME, ""),
+        .node = id,
+        .type = node->type,
+        .offset = aq_attr_int(node, AQ_KEY_OFFSET, 0),
+        .init = aq_attr_text(node, AQ_KEY_INIT, "zeros"),
+        .value = aq_attr_real(node, AQ_KEY_VALUE, 0),
+    };
+    for (int i = 0; i < node->type.rank; i++)
+        info.file[i] = (int)aq_attr_at(node, AQ_KEY_FILE, i, i);
+    return info;
+}
+
+const AqParamTable *aq_params(AqGraph *g)
+{
+    AqParamTable *table = AQ_NEW(g->arena, AqParamTable);
+    int count = 0;
+    for (AqId id = 0; id < g->count; id++)
+        count += g->nodes[id].op == AQ_OP_param;
+    AqParamInfo *at = AQ_NEW_ARRAY(g->arena, AqParamInfo, AQ_MAX(count, 1));
+    if (!table || !at)
+        return NULL;
+    table->at = at;
+    for (AqId id = 0; id < g->count; id++) {
+        if (g->nodes[id].op != AQ_OP_param)
+            continue;
+        AqParamInfo info = describe(g, id);
+        int i = table->count++;
+        for (; i > 0 && at[i - 1].offset > info.offset; i--)
+            at[i] = at[i - 1];
+        at[i] = info;
+        table->floats = AQ_MAX(table->floats, end_of(aq_node(g, id)));
+        table->trained += aq_elements(&info.type);
+    }
+    return table;
+}
+
+/* ---- initial values ---- */
+
+/* One stream a name, so that a new layer changes no other's values. */
+static void start_param(const AqParamInfo *param, const uint32_t key[2],
+                        float *out)
+{
+    uint32_t stream = (uint32_t)aq_hash64(param->name, strlen(param->name));
+    int64_t elements = aq_elements(&param->type);
+    bool normal = strcmp(param->init, "normal") == 0;
+    bool uniform = strcmp(param->init, "uniform") == 0;
+    float fixed = strcmp(param->init, "ones") == 0 ? 1 : 0;
+    for (int64_t i = 0; i < elements; i++) {
+        uint32_t sample = (uint32_t)(i >> 30);
+        uint32_t element = (uint32_t)(i & ((1 << 30) - 1));
+        double value = fixed;
+        if (normal)
+            value = param->value *
+                    aq_random_normal(key, 0, stream, sample, element);
+        else if (uniform)
+            value =
+                param->value *
+                (2 * aq_random_uniform(key, 0, stream, sample, element) - 1);
+        out[i] = (float)value;
+    }
+}
+
+void aq_params_start(const AqParamTable *table, const uint32_t key[2],
+                     float *weights)
+{
+    memset(weights, 0, (size_t)table->floats * sizeof(float));
+    for (int i = 0; i < table->count; i++)
+        start_param(&table->at[i], key, weights + table->at[i].offset);
+}
+
+/* ---- files ---- */
+
+void aq_param_file_shape(const AqParamInfo *param, int64_t *shape)
+{
+    for (int i = 0; i < param->type.rank; i++)
+        shape[i] = param->type.dim[param->file[i]];
+}
+
+void aq_param_permute(const AqParamInfo *param, bool to_file, const float *from,
+                      float *to)
+{
+    int rank = param->type.rank;
+    int64_t stride[AQ_MAX_RANK], jump[AQ_MAX_RANK], shape[AQ_MAX_RANK];
+    for (int64_t i = rank - 1, step = 1; i >= 0; i--) {
+        stride[i] = step;
+        step *= param->type.dim[i];
+    }
+    aq_param_file_shape(param, shape);
+    for (int i = 0; i < rank; i++)
+        jump[i] = stride[param->file[i]];
+    int64_t index[AQ_MAX_RANK] = {0}, ours = 0;
+    int64_t elements = aq_elements(&param->type);
+    for (int64_t file = 0; file < elements; file++) {
+        if (to_file)
+            to[file] = from[ours];
+        else
+            to[ours] = from[file];
+        for (int i = rank - 1; i >= 0; i--) {
+            ours += jump[i];
+            if (++index[i] < shape[i])
+                break;
+            ours -= jump[i] * shape[i];
+            index[i] = 0;
+        }
+    }
+}

@@ -1,0 +1,203 @@
+/* The models in the library: how large they are, what they may be told. */
+#include "frontend/dsl/dsl.h"
+
+#include <setjmp.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static AqGraph *forward(AqTask task, const AqOptions **options)
+{
+    AqError error = {0};
+    AqGraph *g = aq_forward_graph(&task, options, &error);
+    if (!g)
+        fail_msg("%s", error.text);
+    return g;
+}
+
+static AqTask task_of(const char *model, const AqSetting *settings, int count)
+{
+    AqError error = {0};
+    const AqModelInfo *info = aq_builtin_find(model, &error);
+    if (!info)
+        fail_msg("%s", error.text);
+    return (AqTask){.model = info, .settings = settings, .n_settings = count};
+}
+
+static void expect_parameters(AqTask task, int64_t parameters)
+{
+    AqGraph *g = forward(task, NULL);
+    AqError error = {0};
+    if (aq_graph_verify(g, &error) != AQ_OK)
+        fail_msg("%s", error.text);
+    const AqParamTable *table = aq_params(g);
+    assert_int_equal(table->trained, parameters);
+    aq_graph_free(g);
+}
+
+static AqTask ddpm(int size, int channels, const AqSetting *settings, int count)
+{
+    AqTask task = task_of("ddpm_unet", settings, count);
+    task.batch = 2;
+    task.height = task.width = size;
+    task.channels = channels;
+    return task;
+}
+
+/* The counts that diffusers' UNet2DModel has. */
+static void ddpm_has_the_published_sizes(void **state)
+{
+    (void)state;
+    AqSetting nano[] = {{"channels", "32"},
+                        {"mults", "1,2,2"},
+                        {"blocks", "1"},
+                        {"attention", "8"}};
+    AqSetting tiny[] = {{"channels", "64"}};
+    expect_parameters(ddpm(32, 3, NULL, 0), 35746307);
+    expect_parameters(ddpm(32, 1, nano, 4), 1112801);
+    expect_parameters(ddpm(32, 3, tiny, 1), 8952067);
+}
+
+static void names_shapes_and_offsets(void **state)
+{
+    (void)state;
+    AqGraph *g = forward(ddpm(32, 3, NULL, 0), NULL);
+    const AqParamTable *table = aq_params(g);
+    assert_int_equal(table->count, 328);
+    int64_t end = 0;
+    bool seen = false;
+    for (int i = 0; i < table->count; i++) {
+        const AqParamInfo *p = &table->at[i];
+        assert_int_equal(p->offset % AQ_PARAM_ALIGN, 0);
+        assert_true(p->offset >= end);
+        end = p->offset + aq_elements(&p->type);
+        if (strcmp(p->name, "up_blocks.3.resnets.2.conv1.weight") != 0)
+            continue;
+        int64_t shape[4];
+        seen = true;
+        aq_param_file_shape(p, shape);
+        assert_int_equal(shape[0], 128); /* O, I, H, W */
+        assert_int_equal(shape[1], 256);
+        assert_int_equal(shape[2], 3);
+        assert_string_equal(p->init, "uniform");
+    }
+    assert_true(seen);
+    assert_true(table->floats >= end);
+    aq_graph_free(g);
+}
+
+static void mlp2d_is_for_points(void **state)
+{
+    (void)state;
+    AqTask task = task_of("mlp2d", NULL, 0);
+    task.batch = 4;
+    task.channels = 2;
+    AqGraph *g = forward(task, NULL);
+    AqType wanted = aq_type(AQ_F32, 2, (int64_t[]){4, 2});
+    assert_true(aq_same_type(&aq_node(g, g->outputs[0].node)->type, &wanted));
+    aq_graph_free(g);
+    task.height = task.width = 8;
+    AqError error = {0};
+    assert_null(aq_forward_graph(&task, NULL, &error));
+    assert_non_null(strstr(error.text, "mlp2d is for points"));
+}
+
+static void options_can_be_read_back(void **state)
+{
+    (void)state;
+    AqSetting set[] = {{"channels", "64"}, {"dropout", "0.1"}};
+    const AqOptions *options = NULL;
+    AqGraph *g = forward(ddpm(32, 3, set, 2), &options);
+    const AqOptionSeen *first = &options->seen[0];
+    assert_string_equal(first->name, "channels");
+    assert_string_equal(first->otherwise, "128");
+    assert_string_equal(first->value, "64");
+    assert_string_equal(first->help, "channels of the first level");
+    bool dropout = false;
+    for (int i = 0; i < options->n_seen; i++)
+        if (strcmp(options->seen[i].name, "dropout") == 0) {
+            dropout = true;
+            assert_string_equal(options->seen[i].otherwise, "0");
+            assert_string_equal(options->seen[i].value, "0.1");
+        }
+    assert_true(dropout);
+    aq_graph_free(g);
+}
+
+static void expect_error(AqTask task, const char *wanted)
+{
+    AqError error = {0};
+    AqGraph *g = aq_forward_graph(&task, NULL, &error);
+    aq_graph_free(g);
+    assert_null(g);
+    if (!strstr(error.text, wanted))
+        fail_msg("\"%s\" does not say \"%s\"", error.text, wanted);
+}
+
+static void wrong_settings_are_explained(void **state)
+{
+    (void)state;
+    static const struct {
+        AqSetting set;
+        const char *wanted;
+    } cases[] = {
+        {{"chanels", "64"},
+         "model ddpm_unet has no option \"chanels\"; did you mean "
+         "\"channels\"?"},
+        {{"channels", "6x"},
+         "option channels=6x: a whole number from 1 to 65536 is needed"},
+        {{"channels", "0"},
+         "option channels=0: a whole number from 1 to 65536 is needed"},
+        {{"channels", "99999999999"},
+         "option channels=99999999999: a whole number from 1 to 65536"},
+        {{"channels", ""}, "option channels=: a whole number"},
+        {{"dropout", "1"}, "option dropout=1: a number from 0 to 0.99"},
+        {{"dropout", "nan"}, "option dropout=nan: a number from 0 to 0.99"},
+        {{"attention_mid", "maybe"},
+         "option attention_mid=maybe: yes or no is needed"},
+        {{"mults", "1,2,"},
+         "option mults=1,2,: a list of whole numbers from 1 to 1024, as 1,2,2,"
+         " is needed"},
+        {{"mults", "1,0"}, "option mults=1,0: a list of whole numbers from 1"},
+        {{"act", "tanh"},
+         "option act=tanh: one of silu|swish|gelu|relu|mish is needed"},
+        {{"act", "sil"}, "option act=sil: one of silu|"},
+        {{"mults", "1,1,1,1,1,1,1,1,1"}, "ddpm_unet: 9 levels, not 1 to 8"},
+        {{"attention_down", "1"},
+         "ddpm_unet: 1 flags of attention for 4 levels"},
+        {{"groups", "7"},
+         "group_norm: 128 channels are not a whole number of 7 groups in "
+         "scope down_blocks.0.resnets.0.norm1"},
+    };
+    for (int i = 0; i < AQ_COUNT(cases); i++)
+        expect_error(ddpm(32, 3, &cases[i].set, 1), cases[i].wanted);
+    AqTask odd = ddpm(18, 3, NULL, 0);
+    expect_error(odd, "concat");
+    AqTask points = ddpm(0, 3, NULL, 0);
+    expect_error(points, "ddpm_unet is for images");
+}
+
+static void unknown_model_is_explained(void **state)
+{
+    (void)state;
+    AqError error = {0};
+    assert_null(aq_builtin_find("ddpm_unt", &error));
+    assert_string_equal(error.text,
+                        "there is no model \"ddpm_unt\" in the library (did "
+                        "you mean \"ddpm_unet\"?); there are: ddpm_unet, "
+                        "mlp2d");
+    assert_int_equal(aq_builtin_count(), 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ddpm_has_the_published_sizes),
+        cmocka_unit_test(names_shapes_and_offsets),
+        cmocka_unit_test(mlp2d_is_for_points),
+        cmocka_unit_test(options_can_be_read_back),
+        cmocka_unit_test(wrong_settings_are_explained),
+        cmocka_unit_test(unknown_model_is_explained),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
