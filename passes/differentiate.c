@@ -145,6 +145,7 @@ static AqStatus walk(Walk *w, AqId loss, const AqId *wrt, int n)
         status = find_leads(w, wrt, n);
     if (status != AQ_OK || !w->leads[loss])
         return status;
+    aq_graph_place(w->g, aq_node(w->g, loss));
     w->gradient[w->first[loss]] = aq_const_like(w->g, loss, 1);
     for (AqId id = loss; id >= 0 && status == AQ_OK; id--) {
         if (leads_on(w, id) && anything_arrived(w, id))
@@ -189,6 +190,7 @@ static void collect(Walk *w, const AqId *wrt, int n, AqId *gradients)
     for (int i = 0; i < n; i++) {
         AqId found =
             wrt[i] < w->count ? w->gradient[w->first[wrt[i]]] : AQ_NO_NODE;
+        aq_graph_place(w->g, aq_node(w->g, wrt[i]));
         gradients[i] =
             found == AQ_NO_NODE ? aq_const_like(w->g, wrt[i], 0) : found;
     }
