@@ -1,11 +1,13 @@
 /* Random graphs reach every op and stay finite; comparing them finds equal ones
  * equal and small changes. */
-#include "tests/support/random_graph.h"
+#include "tests/support/bench.h"
 
 #include <math.h>
 #include <setjmp.h>
 
 #include <cmocka.h>
+
+#include "tests/support/random_graph.h"
 
 enum { GRAPHS = 150, STEPS = 40 };
 

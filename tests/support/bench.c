@@ -111,6 +111,28 @@ void aq_bench_close(const double *a, const double *b, int64_t count,
     }
 }
 
+int aq_test_bind(const AqGraph *g, uint64_t seed, AqBinding *bindings,
+                 AqArena *arena)
+{
+    int bound = 0;
+    for (AqId id = 0; id < g->count; id++) {
+        const AqNode *node = aq_node(g, id);
+        if (!(aq_op_info[node->op].facts & AQ_SOURCE))
+            continue;
+        int64_t count = aq_elements(&node->type);
+        double *data = AQ_NEW_ARRAY(arena, double, count);
+        assert_non_null(data);
+        double scale = node->op == AQ_OP_param ? 0.1 : 1;
+        for (int64_t i = 0; i < count; i++)
+            data[i] = node->type.element == AQ_I32
+                          ? (double)aq_test_below(&seed, 10)
+                          : scale * aq_test_normal(&seed);
+        bindings[bound++] = (AqBinding){
+            .name = aq_attr_text(node, AQ_KEY_NAME, ""), .data = data};
+    }
+    return bound;
+}
+
 /* splitmix64 */
 static uint64_t next(uint64_t *seed)
 {

@@ -62,6 +62,12 @@ AqStatus aq_test_evaluate(const AqGraph *g, const AqId *ids, int count,
                           const AqBinding *bindings, int n_bindings,
                           AqValue *values, AqArena *arena, AqError *error);
 
+/* Data for every source of a graph by its own name: normal where f32 (a tenth
+ * of that for params), 0 .. 9 where i32.  Returns how many; `bindings` has room
+ * for graph->count. */
+int aq_test_bind(const AqGraph *g, uint64_t seed, AqBinding *bindings,
+                 AqArena *arena);
+
 /* Reproducible numbers for tests: normal, uniform in (0, 1), 0 .. bound - 1. */
 double aq_test_normal(uint64_t *seed);
 double aq_test_uniform(uint64_t *seed);

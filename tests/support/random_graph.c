@@ -495,25 +495,3 @@ AqGraph *aq_test_random_graph(uint64_t seed, int steps)
         fail_msg("seed %llu: %s", (unsigned long long)seed, w.g->error.text);
     return w.g;
 }
-
-int aq_test_bind(const AqGraph *g, uint64_t seed, AqBinding *bindings,
-                 AqArena *arena)
-{
-    int bound = 0;
-    for (AqId id = 0; id < g->count; id++) {
-        const AqNode *node = aq_node(g, id);
-        if (!(aq_op_info[node->op].facts & AQ_SOURCE))
-            continue;
-        int64_t count = aq_elements(&node->type);
-        double *data = AQ_NEW_ARRAY(arena, double, count);
-        assert_non_null(data);
-        double scale = node->op == AQ_OP_param ? 0.1 : 1;
-        for (int64_t i = 0; i < count; i++)
-            data[i] = node->type.element == AQ_I32
-                          ? (double)aq_test_below(&seed, 10)
-                          : scale * aq_test_normal(&seed);
-        bindings[bound++] = (AqBinding){
-            .name = aq_attr_text(node, AQ_KEY_NAME, ""), .data = data};
-    }
-    return bound;
-}

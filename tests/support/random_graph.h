@@ -11,10 +11,4 @@
  * state is updated.  Fails the test if a rule refuses a node. */
 AqGraph *aq_test_random_graph(uint64_t seed, int steps);
 
-/* Data for every source of a graph by its own name: normal where f32 (a tenth
- * of that for params), 0 .. 9 where i32.  Returns how many; `bindings` has room
- * for graph->count. */
-int aq_test_bind(const AqGraph *g, uint64_t seed, AqBinding *bindings,
-                 AqArena *arena);
-
 #endif
