@@ -47,21 +47,15 @@ static AqStatus gradient(const AqGraph *in, AqGraph *out, AqPassContext *cx)
     return AQ_OK;
 }
 
-static const struct {
-    const char *name;
-    AqPassFn *run;
-} passes[] = {
-    {"gradient", gradient},
-    {"simplify", aq_simplify},
-};
-
+/* `gradient`, or one of the pipeline. */
 static AqPassFn *pass_named(const char *name)
 {
-    for (int i = 0; i < AQ_COUNT(passes); i++)
-        if (!strcmp(passes[i].name, name))
-            return passes[i].run;
-    fail_msg("there is no pass '%s'", name);
-    return NULL;
+    const AqPass *pass = aq_pass_named(name);
+    if (!strcmp(name, "gradient"))
+        return gradient;
+    if (!pass)
+        fail_msg("there is no pass '%s'", name);
+    return pass->run;
 }
 
 /* Runs the passes named in `list`; `graph` is freed. */

@@ -2,6 +2,8 @@
  * precision, to the third order; and what aq_gradient_nodes promises. */
 #include "passes/passes.h"
 #include "tests/support/cases.h"
+#include "tests/support/gradient_check.h"
+#include "tests/support/random_graph.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -10,7 +12,7 @@
 
 #include <cmocka.h>
 
-enum { SHAPES = 20, DIRECTIONS = 3, RAISED = 7, MOST = AQ_BENCH_BINDINGS };
+enum { SHAPES = 40, DIRECTIONS = 3, RAISED = 7, MOST = AQ_BENCH_BINDINGS };
 
 static const double STEP = 1e-5, RELATIVE = 1e-4, ABSOLUTE = 1e-6;
 
@@ -178,6 +180,67 @@ static void test_every_op_to_third_order(void **state)
 {
     (void)state;
     check_shapes(4, 3);
+}
+
+/* ---- whole graphs ---- */
+
+/* The loss: the sum of all outputs that are numbers. */
+static AqId sum_of_outputs(AqGraph *g)
+{
+    const int64_t axes[AQ_MAX_RANK] = {0, 1, 2, 3, 4, 5, 6, 7};
+    AqType scalar = SCALAR;
+    AqId sum = aq_const_node(g, &scalar, 0);
+    for (int i = 0; i < g->n_outputs; i++) {
+        AqId id = g->outputs[i].node;
+        AqType type = aq_node(g, id)->type;
+        if (type.element != AQ_F32)
+            continue;
+        id = aq_reduce_node(g, AQ_OP_reduce_sum, id, axes, type.rank);
+        sum = aq_binary(g, AQ_OP_add, sum, id);
+    }
+    return sum;
+}
+
+/* Differences see through detach. */
+static bool has_detach(const AqGraph *g)
+{
+    for (AqId id = 0; id < g->count; id++)
+        if (aq_node(g, id)->op == AQ_OP_detach)
+            return true;
+    return false;
+}
+
+static void check_graph(AqGraph *g, uint64_t seed)
+{
+    AqArena *arena = aq_arena_new();
+    AqBinding *bindings = AQ_NEW_ARRAY(arena, AqBinding, g->count);
+    int n = aq_test_bind(g, seed, bindings, arena), sources = g->count;
+    AqId loss = sum_of_outputs(g);
+    char message[1200];
+    for (AqId id = 0; id < sources; id++) {
+        const AqNode *node = aq_node(g, id);
+        if (aq_op_info[node->op].facts & AQ_SOURCE &&
+            node->type.element == AQ_F32 &&
+            !aq_test_check_gradient(g, loss, id, bindings, n, 1e-3, 1e-5,
+                                    message, sizeof message))
+            fail_msg("seed %d, %%%d: %s", (int)seed, (int)id, message);
+    }
+    aq_arena_free(arena);
+}
+
+static void test_random_graphs(void **state)
+{
+    (void)state;
+    int checked = 0;
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        AqGraph *g = aq_test_random_graph(seed, 5 + (int)(seed % 25));
+        if (!has_detach(g)) {
+            check_graph(g, seed);
+            checked++;
+        }
+        aq_graph_free(g);
+    }
+    assert_true(checked > 50);
 }
 
 static char *text_of_second_order(AqOp op, const double **values, Check *c)
@@ -411,6 +474,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_op_to_second_order),
         cmocka_unit_test(test_every_op_to_third_order),
+        cmocka_unit_test(test_random_graphs),
         cmocka_unit_test(test_a_second_run_gives_the_same_bits),
         cmocka_unit_test(test_equal_ones_share),
         cmocka_unit_test(test_detach_stops_gradients),

@@ -2,6 +2,7 @@
  * nothing.  Which rules there are stands in golden/simplify_*.txt. */
 #include "passes/passes.h"
 #include "tests/support/cases.h"
+#include "tests/support/random_graph.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -240,6 +241,45 @@ static void test_random_movement(void **state)
     }
 }
 
+/* ---- graphs over all ops, and their gradients ---- */
+
+static void append_gradient_of_a_scalar(AqGraph *g)
+{
+    AqId loss = AQ_NO_NODE, wrt = AQ_NO_NODE, gradient;
+    for (AqId id = 0; id < g->count; id++) {
+        const AqNode *node = aq_node(g, id);
+        if (node->type.element != AQ_F32)
+            continue;
+        if (wrt == AQ_NO_NODE && aq_op_info[node->op].facts & AQ_SOURCE)
+            wrt = id;
+        loss = id;
+    }
+    AqType type = aq_node(g, loss)->type;
+    int64_t axes[AQ_MAX_RANK] = {0, 1, 2, 3, 4, 5, 6, 7};
+    loss = aq_reduce_node(g, AQ_OP_reduce_sum, loss, axes, type.rank);
+    if (wrt == AQ_NO_NODE)
+        return;
+    if (aq_gradient_nodes(g, loss, &wrt, 1, &gradient) != AQ_OK)
+        fail_msg("%s", g->error.text);
+    aq_graph_output(g, "the gradient", gradient, false);
+}
+
+static void test_random_graphs(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 150; seed++) {
+        AqError error = {0};
+        AqGraph *before = aq_test_random_graph(seed, 5 + (int)(seed % 40));
+        append_gradient_of_a_scalar(before);
+        AqGraph *after = simplified(before);
+        if (aq_compare_graphs(before, after, seed, 1e-9, &error) != AQ_OK)
+            fail_msg("seed %d: %s", (int)seed, error.text);
+        check_twice_is_once(after);
+        aq_graph_free(after);
+        aq_graph_free(before);
+    }
+}
+
 /* ---- what is left alone ---- */
 
 static void test_infinities_are_not_folded(void **state)
@@ -300,6 +340,7 @@ int main(void)
         cmocka_unit_test(test_gradients_of_every_op),
         cmocka_unit_test(test_random_arithmetic),
         cmocka_unit_test(test_random_movement),
+        cmocka_unit_test(test_random_graphs),
         cmocka_unit_test(test_infinities_are_not_folded),
         cmocka_unit_test(test_a_second_evaluation_stays_one),
         cmocka_unit_test(test_places_stay),
