@@ -91,11 +91,33 @@ static void test_a_small_change_is_seen(void **state)
     }
 }
 
+static void test_print_and_parse_are_inverses(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= GRAPHS; seed++) {
+        AqError error = {0};
+        AqText first = {0}, second = {0};
+        AqGraph *g = aq_test_random_graph(seed, STEPS);
+        aq_graph_print(g, &first);
+        AqGraph *read = aq_graph_parse(first.data, "printed", &error);
+        if (!read)
+            fail_msg("seed %llu: %s", (unsigned long long)seed, error.text);
+        aq_graph_print(read, &second);
+        assert_string_equal(first.data, second.data);
+        assert_int_equal(aq_graph_verify(read, &error), AQ_OK);
+        aq_text_free(&first);
+        aq_text_free(&second);
+        aq_graph_free(g);
+        aq_graph_free(read);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_op_occurs),
         cmocka_unit_test(test_values_are_moderate),
+        cmocka_unit_test(test_print_and_parse_are_inverses),
         cmocka_unit_test(test_a_graph_equals_itself),
         cmocka_unit_test(test_a_small_change_is_seen),
     };
