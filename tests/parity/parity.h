@@ -1,0 +1,57 @@
+/* The program `parity`: our models against numbers from PyTorch and diffusers.
+ * tests/golden/README.md says what the files hold and how near is near. */
+#ifndef AQ_PARITY_H
+#define AQ_PARITY_H
+
+#include "frontend/dsl/dsl.h"
+#include "runtime/files.h"
+
+/* ---- golden.c: reading ---- */
+
+/* Tensors of one safetensors file as doubles, in PyTorch's layout. */
+typedef struct Golden {
+    AqArena *arena;
+    AqTensorFile *file;
+    AqError *error;
+} Golden;
+
+bool golden_open(Golden *golden, const char *folder, const char *name,
+                 AqArena *arena, AqError *error);
+void golden_close(Golden *golden);
+const AqTensorInfo *golden_find(Golden *golden, const char *name);
+/* NULL, and an error, if there is none; `part` of `parts` equal parts. */
+const double *golden_read(Golden *golden, const char *name);
+/* (N, C, H, W) -> (N, H, W, C), and back */
+double *channels_last(AqArena *arena, const double *x, const int64_t *shape);
+double *channels_first(AqArena *arena, const double *x, const int64_t *shape);
+
+/* ---- config.c: config.json as a task ---- */
+
+/* Model, settings, classes and channels; the batch and the size come from the
+ * data.  Anything that we do not have is an error that names it. */
+bool config_read(const char *folder, AqTask *task, AqArena *arena,
+                 AqError *error);
+
+/* ---- check.c: how far off ---- */
+
+typedef struct Report {
+    const char *folder;
+    int failed;
+} Report;
+
+/* Prints a line; `off` beyond `limit`, or NaN, is a failure. */
+void report(Report *r, const char *what, double off, double limit);
+double largest(const double *x, int64_t count);
+double norm_of(const double *x, int64_t count);
+/* max |a - b| / max |b| */
+double off_by(const double *a, const double *b, int64_t count);
+
+/* ---- parity.c ---- */
+
+/* One run of a graph: `bindings` give every input, param and state by name,
+ * `values` get the outputs, updates among them, in their order. */
+typedef AqStatus Run(const AqGraph *graph, const AqBinding *bindings,
+                     int n_bindings, AqValue *values, AqArena *arena,
+                     AqError *error);
+
+#endif
