@@ -188,7 +188,7 @@ static void load_one(void *context, int index)
     AqDataset *set = context;
     Sample *s = &set->samples[index];
     AqError error = {0};
-    AqImage image;
+    AqImage image = {0};
     if (read_sample(set, s, &image, &error) != AQ_OK) {
         s->broken = strdup(error.text);
         return;

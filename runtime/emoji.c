@@ -58,7 +58,7 @@ static AqStatus open_font(Reader *r, const char *path, AqError *error)
     hb_face_destroy(face);
     hb_blob_destroy(blob);
     if (FT_Init_FreeType(&r->library) != 0)
-        return aq_no_memory(error, sizeof r->library);
+        return aq_no_memory(error, 4096);
     if (FT_New_Face(r->library, path, 0, &r->face) != 0 ||
         !FT_HAS_FIXED_SIZES(r->face) || FT_Select_Size(r->face, 0) != 0)
         return aq_fail(error, AQ_BAD_INPUT,

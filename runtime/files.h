@@ -135,13 +135,21 @@ AqStatus aq_image_new(AqImage *image, int height, int width, int channels,
                       AqError *error);
 void aq_image_free(AqImage *image);
 /* What the bytes are is told from the bytes; `name` is for the sentence.
- * 16 bits become 8, palettes colours, grey with alpha RGBA.  Sides over 16384
- * and pictures over 2^26 pixels are refused before anything is allocated. */
+ * Photos are turned upright; 16 bits become 8, palettes colours, grey with
+ * alpha RGBA.  Sides over 16384 and pictures over 2^26 pixels are refused
+ * before anything is allocated. */
 AqStatus aq_image_decode(const void *data, size_t bytes, const char *name,
                          AqImage *image, AqError *error);
 AqStatus aq_image_read(const char *path, AqImage *image, AqError *error);
 AqStatus aq_png_encode(const AqImage *image, AqText *out, AqError *error);
 AqStatus aq_png_write(const char *path, const AqImage *image, AqError *error);
+
+/* exif.c: which way up a photo is */
+
+/* 1 .. 8 as Exif counts them; 1, upright, if the JPEG does not say. */
+int aq_exif_orientation(const void *jpeg, size_t bytes);
+/* From the way it is stored, upright. */
+AqStatus aq_image_turn(AqImage *image, int orientation, AqError *error);
 
 /* resize.c: resampling as Pillow does it, and small pixel work */
 

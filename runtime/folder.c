@@ -193,6 +193,17 @@ static int compare_files(const void *a, const void *b)
                   ((const AqPictureFile *)b)->name);
 }
 
+static AqStatus set_caption(AqArena *arena, AqPictureList *list,
+                            const AqPictureFile *key, const char *text,
+                            AqError *error)
+{
+    AqPictureFile *file = bsearch(key, list->files, (size_t)list->count,
+                                  sizeof *list->files, compare_files);
+    if (file && !(file->caption = aq_arena_copy_text(arena, text)))
+        return aq_no_memory(error, strlen(text));
+    return AQ_OK; /* also for captions of files that are not there */
+}
+
 /* One line: {"file_name": "cats/1.png", "text": "a cat"} */
 static AqStatus read_caption(AqArena *arena, const char *path, int number,
                              const char *line, AqPictureList *list,
@@ -209,12 +220,8 @@ static AqStatus read_caption(AqArena *arena, const char *path, int number,
                          "%.500s:%d: expected {\"file_name\": \"...\", "
                          "\"text\": \"...\"}, one object a line",
                          path, number);
-    AqPictureFile *file = status == AQ_OK && list->count > 0
-                              ? bsearch(&key, list->files, (size_t)list->count,
-                                        sizeof *list->files, compare_files)
-                              : NULL;
-    if (file && !(file->caption = aq_arena_copy_text(arena, text)))
-        status = aq_no_memory(error, strlen(text));
+    else if (list->count > 0)
+        status = set_caption(arena, list, &key, text, error);
     json_decref(json);
     return status;
 }

@@ -24,11 +24,13 @@ static AqStatus new_sheet(AqImage *sheet, int64_t height, int64_t width,
                           int channels, AqError *error)
 {
     *sheet = (AqImage){0};
-    if (height > 1 << 16 || width > 1 << 16)
-        return aq_fail(error, AQ_UNSUPPORTED,
-                       "a sheet of %lldx%lld pixels is too large to be looked "
-                       "at; draw fewer samples",
-                       (long long)width, (long long)height);
+    if (height > 1 << 16 || width > 1 << 16) {
+        aq_fail(error, AQ_UNSUPPORTED,
+                "a sheet of %lldx%lld pixels is too large to be looked at; "
+                "draw fewer samples",
+                (long long)width, (long long)height);
+        return AQ_UNSUPPORTED;
+    }
     AqStatus status =
         aq_image_new(sheet, (int)height, (int)width, channels, error);
     if (status == AQ_OK)
@@ -263,18 +265,21 @@ AqStatus aq_nearest_pictures(const AqDataset *set, const AqSamples *samples,
 
 /* ---- pairs ---- */
 
+/* `nearest` and `picture` are room for all numbers and one picture. */
 static AqStatus draw_pairs(const AqSamples *s, const AqDataset *set,
-                           const int64_t *nearest, float *picture,
-                           AqImage *sheet, AqError *error)
+                           int64_t *nearest, float *picture, AqImage *sheet,
+                           AqError *error)
 {
     int columns = across(s->count / 2.0), k = scale_of(s);
     int rows = (s->count + columns - 1) / columns;
     int64_t high = (int64_t)s->height * k, wide = (int64_t)s->width * k;
     int64_t down = high + BETWEEN_PAIRS / 2;
     int64_t right = 2 * wide + GUTTER + BETWEEN_PAIRS;
-    AqStatus status = new_sheet(sheet, rows * down + BETWEEN_PAIRS / 2,
-                                columns * right + BETWEEN_PAIRS,
-                                s->channels == 1 ? 1 : 3, error);
+    AqStatus status = aq_nearest_pictures(set, s, nearest, NULL, error);
+    if (status == AQ_OK)
+        status = new_sheet(sheet, rows * down + BETWEEN_PAIRS / 2,
+                           columns * right + BETWEEN_PAIRS,
+                           s->channels == 1 ? 1 : 3, error);
     for (int i = 0; status == AQ_OK && i < s->count; i++) {
         int64_t top = BETWEEN_PAIRS / 2 + i / columns * down;
         int64_t left = BETWEEN_PAIRS + i % columns * right;
@@ -295,13 +300,11 @@ AqStatus aq_pairs_write(const char *path, const AqSamples *samples,
     if (status != AQ_OK)
         return status;
     AqImage sheet = {0};
-    int64_t *nearest = malloc((size_t)samples->count * sizeof *nearest);
+    int64_t *nearest = calloc((size_t)samples->count, sizeof *nearest);
     float *picture = malloc(sample_floats(samples) * sizeof *picture);
     if (!nearest || !picture)
         status = aq_no_memory(error, sample_floats(samples) * sizeof(float));
-    if (status == AQ_OK)
-        status = aq_nearest_pictures(set, samples, nearest, NULL, error);
-    if (status == AQ_OK)
+    else
         status = draw_pairs(samples, set, nearest, picture, &sheet, error);
     if (status == AQ_OK)
         status = aq_png_write(path, &sheet, error);

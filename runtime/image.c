@@ -236,7 +236,7 @@ static AqStatus decode_jpeg_with(tjhandle jpeg, const void *data, size_t bytes,
     if (!decoded(jpeg, tjDecompress2(jpeg, data, bytes, image->pixels, width, 0,
                                      height, format, flags)))
         return broken(name, "JPEG", tjGetErrorStr2(jpeg), error);
-    return AQ_OK;
+    return aq_image_turn(image, aq_exif_orientation(data, bytes), error);
 }
 
 static AqStatus decode_jpeg(const void *data, size_t bytes, const char *name,

@@ -327,7 +327,8 @@ static void pen_flush(Pen *pen)
         pen->first, low_first ? pen->low : pen->high,
         low_first ? pen->high : pen->low, pen->last};
     for (int i = 0; i < 4; i++)
-        if (i == 0 || memcmp(points[i], points[i - 1], sizeof pen->first) != 0)
+        if (i == 0 || points[i][0] != points[i - 1][0] ||
+            points[i][1] != points[i - 1][1])
             pen_point(pen, points[i]);
     pen->column = -1;
 }

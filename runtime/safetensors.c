@@ -247,12 +247,12 @@ static AqStatus index_names(AqTensorFile *f, uint64_t first, AqError *error)
 {
     f->by_name = AQ_NEW_ARRAY(f->arena, const AqTensorInfo *, f->count);
     if (!f->by_name)
-        return aq_no_memory(error, (size_t)f->count * sizeof *f->by_name);
+        return aq_no_memory(error, (size_t)f->count * sizeof(void *));
     for (int i = 0; i < f->count; i++) {
         f->tensors[i].offset += first;
         f->by_name[i] = &f->tensors[i];
     }
-    qsort(f->by_name, (size_t)f->count, sizeof *f->by_name, compare_names);
+    qsort(f->by_name, (size_t)f->count, sizeof(void *), compare_names);
     return AQ_OK;
 }
 
@@ -377,7 +377,7 @@ const AqTensorInfo *aq_tensors_find(const AqTensorFile *f, const char *name)
     AqTensorInfo wanted = {.name = name};
     const AqTensorInfo *key = &wanted;
     const AqTensorInfo **found = bsearch(&key, f->by_name, (size_t)f->count,
-                                         sizeof *f->by_name, compare_names);
+                                         sizeof(void *), compare_names);
     return found ? *found : NULL;
 }
 

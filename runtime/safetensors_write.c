@@ -63,12 +63,13 @@ static AqStatus place(const char *path, Placed *placed, int count,
 static json_t *describe(const Placed *p)
 {
     const AqTensorEntry *e = p->entry;
+    json_int_t begin = (json_int_t)p->begin, end = begin;
+    end += (json_int_t)p->bytes;
     json_t *shape = json_array();
     for (int i = 0; i < e->rank; i++)
         json_array_append_new(shape, json_integer(e->shape[i]));
     return json_pack("{s:s, s:o, s:[I, I]}", "dtype", aq_stored_name(e->type),
-                     "shape", shape, "data_offsets", (json_int_t)p->begin,
-                     (json_int_t)(p->begin + p->bytes));
+                     "shape", shape, "data_offsets", begin, end);
 }
 
 /* NULL when memory ends, a name is no UTF-8 or there twice. */

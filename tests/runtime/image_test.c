@@ -157,7 +157,7 @@ static void test_png_round_trip(void **state)
     for (int channels = 1; channels <= 4; channels += channels == 1 ? 2 : 1) {
         AqImage image, again;
         aq_image_new(&image, HEIGHT, WIDTH, channels, &error);
-        size_t bytes = (size_t)(HEIGHT * WIDTH * channels);
+        size_t bytes = (size_t)HEIGHT * WIDTH * (size_t)channels;
         for (size_t i = 0; i < bytes; i++)
             image.pixels[i] = (uint8_t)(i * i);
         assert_int_equal(aq_png_write(path, &image, &error), AQ_OK);
@@ -208,6 +208,100 @@ static void test_jpeg(void **state)
         assert_in_range(image.pixels[i] + 5 - i / WIDTH, 100, 110);
     aq_image_free(&image);
     aq_text_free(&file);
+}
+
+/* An Exif segment with one entry, put behind the first two bytes. */
+static AqText with_orientation(const AqText *jpeg, bool little, int value)
+{
+    unsigned char segment[36] = "\xff\xe1\0\x22"
+                                "Exif\0\0MM\0\x2a";
+    const int two[][2] = {{18, 1}, {20, 0x0112}, {22, 3}, {28, value}};
+    segment[17] = 8; /* where the directory is */
+    segment[27] = 1; /* so many values */
+    for (int i = 0; i < 4; i++) {
+        segment[two[i][0]] = (unsigned char)(two[i][1] >> 8);
+        segment[two[i][0] + 1] = (unsigned char)two[i][1];
+    }
+    if (little) {
+        const int swapped[][2] = {{12, 13}, {14, 17}, {18, 19}, {20, 21},
+                                  {22, 23}, {24, 27}, {28, 29}};
+        segment[10] = segment[11] = 'I';
+        segment[12] = 0;
+        segment[13] = 0x2a;
+        for (int i = 0; i < 7; i++) {
+            unsigned char kept = segment[swapped[i][0]];
+            segment[swapped[i][0]] = segment[swapped[i][1]];
+            segment[swapped[i][1]] = kept;
+        }
+    }
+    AqText out = {0};
+    aq_text_bytes(&out, jpeg->data, 2);
+    aq_text_bytes(&out, segment, sizeof segment);
+    aq_text_bytes(&out, jpeg->data + 2, jpeg->length - 2);
+    return out;
+}
+
+/* Where (first row, first column) of what is stored is to be seen. */
+static void test_orientation(void **state)
+{
+    (void)state;
+    static const int corner[9] = {0, 0, 1, 3, 2, 0, 1, 3, 2};
+    AqText plain = make_jpeg(TJPF_GRAY, TJSAMP_GRAY, 1);
+    AqImage stored = decode(&plain, 1);
+    for (int i = 0; i < 18; i++) {
+        AqError error = {0};
+        AqImage image;
+        int way = i % 9;
+        AqText file = with_orientation(&plain, i < 9, way);
+        assert_int_equal(aq_exif_orientation(file.data, file.length),
+                         way ? way : 1);
+        assert_int_equal(
+            aq_image_decode(file.data, file.length, "x", &image, &error),
+            AQ_OK);
+        assert_int_equal(image.height, way < 5 ? HEIGHT : WIDTH);
+        int y = corner[way] / 2 * (image.height - 1);
+        int x = corner[way] % 2 * (image.width - 1);
+        /* one row further in what is stored */
+        int dy = way < 5 ? (y ? -1 : 1) : 0, dx = way < 5 ? 0 : x ? -1 : 1;
+        for (int row = 0; row < HEIGHT; row++)
+            assert_int_equal(
+                image.pixels[(y + row * dy) * image.width + x + row * dx],
+                stored.pixels[row * WIDTH]);
+        aq_image_free(&image);
+        for (size_t n = 0; n < 40; n++) /* cut or longer than it says */
+            aq_exif_orientation(file.data, n);
+        aq_text_free(&file);
+    }
+    aq_image_free(&stored);
+    aq_text_free(&plain);
+}
+
+/* Single bytes changed at random: an error or a picture, and never more. */
+static void test_mutations(void **state)
+{
+    (void)state;
+    AqText plain = make_jpeg(TJPF_RGB, TJSAMP_444, 3);
+    AqText files[] = {make_png(PNG_COLOR_TYPE_PALETTE, 4, true, true),
+                      make_png(PNG_COLOR_TYPE_RGB_ALPHA, 16, false, false),
+                      with_orientation(&plain, true, 6)};
+    uint32_t random = 1;
+    for (int i = 0; i < 3000; i++) {
+        AqText *file = &files[i % 3];
+        random = random * 1664525 + 1013904223;
+        char *at = &file->data[random % file->length], kept = *at;
+        *at = (char)(random >> 24);
+        AqError error = {0};
+        AqImage image;
+        AqStatus status =
+            aq_image_decode(file->data, file->length, "x", &image, &error);
+        assert_true((status == AQ_OK) == (image.pixels != NULL));
+        assert_true((status == AQ_OK) == (error.text[0] == 0));
+        aq_image_free(&image);
+        *at = kept;
+    }
+    for (int i = 0; i < 3; i++)
+        aq_text_free(&files[i]);
+    aq_text_free(&plain);
 }
 
 static void refuses(const AqText *file, size_t bytes, const char *sentence)
@@ -292,6 +386,8 @@ int main(void)
         cmocka_unit_test(test_png_round_trip),
         cmocka_unit_test(test_jpeg),
         cmocka_unit_test(test_cmyk),
+        cmocka_unit_test(test_orientation),
+        cmocka_unit_test(test_mutations),
         cmocka_unit_test(test_broken),
         cmocka_unit_test(test_bombs),
     };
