@@ -1,0 +1,139 @@
+/* Arrays that live from step to step, found by name. */
+#include "runtime/runtime.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+typedef struct Array {
+    char *name;
+    void *data;
+    int64_t bytes;
+} Array;
+
+struct AqMemory {
+    AqArena *arena; /* of names */
+    Array *arrays;
+    int count, capacity;
+};
+
+enum { HUGE_PAGE = 2 << 20 };
+
+static int64_t whole_pages(int64_t bytes)
+{
+    int64_t unit = bytes >= HUGE_PAGE ? HUGE_PAGE : 4096;
+    return (AQ_MAX(bytes, (int64_t)1) + unit - 1) / unit * unit;
+}
+
+void *aq_pages(int64_t bytes, AqError *error)
+{
+    size_t size = (size_t)whole_pages(bytes);
+    void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) {
+        aq_no_memory(error, size);
+        return NULL;
+    }
+    if (size >= HUGE_PAGE)
+        madvise(pages, size, MADV_HUGEPAGE); /* a wish, not a need */
+    return pages;
+}
+
+void aq_pages_free(void *pages, int64_t bytes)
+{
+    if (pages)
+        munmap(pages, (size_t)whole_pages(bytes));
+}
+
+AqMemory *aq_memory_new(AqError *error)
+{
+    AqMemory *memory = calloc(1, sizeof *memory);
+    if (memory)
+        memory->arena = aq_arena_new();
+    if (!memory || !memory->arena) {
+        free(memory);
+        aq_no_memory(error, sizeof *memory);
+        return NULL;
+    }
+    return memory;
+}
+
+void aq_memory_free(AqMemory *memory)
+{
+    if (!memory)
+        return;
+    for (int i = 0; i < memory->count; i++)
+        aq_pages_free(memory->arrays[i].data, memory->arrays[i].bytes);
+    free(memory->arrays);
+    aq_arena_free(memory->arena);
+    free(memory);
+}
+
+static Array *find(const AqMemory *memory, const char *name)
+{
+    for (int i = 0; i < memory->count; i++)
+        if (!strcmp(memory->arrays[i].name, name))
+            return &memory->arrays[i];
+    return NULL;
+}
+
+static Array *add(AqMemory *memory, const char *name, AqError *error)
+{
+    if (memory->count == memory->capacity) {
+        int capacity = AQ_MAX(16, 2 * memory->capacity);
+        Array *arrays =
+            realloc(memory->arrays, (size_t)capacity * sizeof *arrays);
+        if (!arrays) {
+            aq_no_memory(error, (size_t)capacity * sizeof *arrays);
+            return NULL;
+        }
+        memory->arrays = arrays;
+        memory->capacity = capacity;
+    }
+    char *copy = aq_arena_copy_text(memory->arena, name);
+    if (!copy) {
+        aq_no_memory(error, strlen(name));
+        return NULL;
+    }
+    memory->arrays[memory->count] = (Array){.name = copy};
+    return &memory->arrays[memory->count];
+}
+
+void *aq_memory_array(AqMemory *memory, const char *name, int64_t bytes,
+                      AqError *error)
+{
+    Array *array = find(memory, name);
+    if (array && array->bytes < bytes) {
+        aq_fail(error, AQ_BAD_INPUT,
+                "the array %s has %lld bytes, and %lld are wanted", name,
+                (long long)array->bytes, (long long)bytes);
+        return NULL;
+    }
+    if (array)
+        return array->data;
+    array = add(memory, name, error);
+    if (!array)
+        return NULL;
+    array->data = aq_pages(bytes, error);
+    if (!array->data)
+        return NULL;
+    array->bytes = bytes;
+    memory->count++;
+    return array->data;
+}
+
+void *aq_memory_find(const AqMemory *memory, const char *name, int64_t *bytes)
+{
+    const Array *array = find(memory, name);
+    if (array && bytes)
+        *bytes = array->bytes;
+    return array ? array->data : NULL;
+}
+
+int64_t aq_memory_bytes(const AqMemory *memory)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < memory->count; i++)
+        sum += whole_pages(memory->arrays[i].bytes);
+    return sum;
+}

@@ -1,0 +1,95 @@
+/* Programs and how they run: threads, memory that lives from step to step,
+ * compiled graphs.
+ *
+ * Rules.  What is computed never depends on the number of threads: tasks come
+ * from shapes, and any thread may run any of them.  Nothing is interpreted or
+ * allocated in a step. */
+#ifndef AQ_RUNTIME_H
+#define AQ_RUNTIME_H
+
+#include "codegen/codegen.h"
+#include "passes/passes.h"
+
+/* ---- pool.c: threads that run stages together ---- */
+
+typedef struct AqPool AqPool;
+
+typedef struct AqPoolOptions {
+    int threads;      /* 0: as many as there are processors */
+    bool reversed;    /* tasks from the last to the first (tests) */
+    uint32_t delays;  /* not 0: random pauses in tasks, with this seed (tests) */
+} AqPoolOptions;
+
+/* Fewer threads where the system refuses some; NULL when memory ends.  Every
+ * thread flushes denormals (FTZ, DAZ). */
+AqPool *aq_pool_new(const AqPoolOptions *options, AqError *error);
+void aq_pool_free(AqPool *pool);
+int aq_pool_threads(const AqPool *pool);
+
+/* One stage of one kernel, its buffers resolved. */
+typedef struct AqLaunch {
+    AqStage stage;
+    void *const *buffers;
+} AqLaunch;
+
+/* Runs launches in order, all threads on each, a barrier between them.
+ * scratch[i] belongs to thread i.  Stops before the next launch once *stop is
+ * not 0 (may be NULL) and then returns false. */
+bool aq_pool_run(AqPool *pool, const AqLaunch *launches, int count,
+                 void *const *scratch, const volatile int *stop);
+/* Seconds of each launch, for profiles: seconds[count], added to. */
+void aq_pool_run_timed(AqPool *pool, const AqLaunch *launches, int count,
+                       void *const *scratch, double *seconds);
+
+/* ---- memory.c: arrays that programs share, by name ---- */
+
+typedef struct AqMemory AqMemory;
+
+AqMemory *aq_memory_new(AqError *error);
+void aq_memory_free(AqMemory *memory);
+/* The array of that name, made and zeroed if it is new; NULL with an error if
+ * it is smaller, or memory ends. */
+void *aq_memory_array(AqMemory *memory, const char *name, int64_t bytes,
+                      AqError *error);
+/* NULL if there is none. */
+void *aq_memory_find(const AqMemory *memory, const char *name, int64_t *bytes);
+int64_t aq_memory_bytes(const AqMemory *memory);
+/* Whole pages, huge where the system likes; zeroed.  aq_pages_free. */
+void *aq_pages(int64_t bytes, AqError *error);
+void aq_pages_free(void *pages, int64_t bytes);
+
+/* ---- program.c: a graph, compiled ---- */
+
+typedef struct AqProgramSettings {
+    AqTarget target;           /* level 0: this processor's */
+    AqCompileOptions compile;
+    AqPipelineOptions passes;
+    int64_t memory_limit;      /* bytes, 0: what the machine has */
+} AqProgramSettings;
+
+typedef struct AqCompiled AqCompiled;
+
+/* Optimizes, plans and compiles.  States and inputs are arrays of `memory`
+ * (shared with other programs), scratch is for `pool`. */
+AqCompiled *aq_compiled_new(const AqGraph *graph, AqMemory *memory,
+                            AqPool *pool, const AqProgramSettings *settings,
+                            AqError *error);
+void aq_compiled_free(AqCompiled *program);
+/* Reads state `name` from the array `instead` from now on ("weights", "ema"). */
+AqStatus aq_compiled_redirect(AqCompiled *program, const char *name,
+                              const char *instead, AqError *error);
+/* One run.  false: *stop (may be NULL) was set before the first state would have
+ * been written, and nothing that lives on was changed; once writing has begun
+ * the run is finished. */
+bool aq_compiled_run(AqCompiled *program, const volatile int *stop);
+const void *aq_compiled_output(const AqCompiled *program, const char *name);
+const AqPlan *aq_compiled_plan(const AqCompiled *program);
+const AqCodeStatistics *aq_compiled_code(const AqCompiled *program);
+int64_t aq_compiled_scratch(const AqCompiled *program); /* of all threads */
+double aq_compiled_flops(const AqCompiled *program);    /* useful, a run */
+/* Kernel by kernel, for profiles: the graph of kernels, and for each of the
+ * plan's steps the seconds that one more run takes. */
+const AqGraph *aq_compiled_graph(const AqCompiled *program);
+void aq_compiled_profile(AqCompiled *program, double *seconds);
+
+#endif
