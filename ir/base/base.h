@@ -117,6 +117,8 @@ typedef struct AqHash {
 
 AqHash aq_hash128(const void *data, size_t bytes);
 uint64_t aq_hash64(const void *data, size_t bytes);
+/* Of a whole file, in 32 hexadecimal digits and a NUL. */
+AqStatus aq_hash_file(const char *path, char digits[33], AqError *error);
 
 /* parallel.c: short-lived threads for compiling (training has its own pool) */
 
