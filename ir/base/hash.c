@@ -22,7 +22,7 @@ static AqStatus hash_stream(FILE *file, const char *path, char digits[33],
     char piece[1 << 16];
     XXH3_state_t *state = XXH3_createState();
     if (!state)
-        return aq_no_memory(error, sizeof(XXH3_state_t));
+        return aq_no_memory(error, 1024);
     XXH3_128bits_reset(state);
     for (size_t n; (n = fread(piece, 1, sizeof piece, file)) > 0;)
         XXH3_128bits_update(state, piece, n);
