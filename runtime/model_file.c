@@ -1,0 +1,163 @@
+/* Models out of C files: compiled by the system's compiler, loaded, looked up.
+ *
+ * Loading a model runs its code, as running any program would. */
+#include "runtime/run.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+enum { SOURCE_LIMIT = 16 << 20 };
+
+/* Where aquatint.h is: beside the sources it was built from, or installed. */
+static const char *include_folder(void)
+{
+    static const char *const folders[] = {AQ_SOURCE_INCLUDE,
+                                          AQ_INSTALLED_INCLUDE};
+    char path[PATH_MAX];
+    for (int i = 0; i < AQ_COUNT(folders); i++) {
+        snprintf(path, sizeof path, "%s/aquatint.h", folders[i]);
+        if (aq_file_exists(path))
+            return folders[i];
+    }
+    return NULL;
+}
+
+static AqStatus run_compiler(char *const *arguments, const char *source,
+                             AqError *error)
+{
+    pid_t child;
+    int failed = posix_spawnp(&child, arguments[0], NULL, NULL, arguments,
+                              environ);
+    if (failed)
+        return aq_fail(error, AQ_UNSUPPORTED,
+                       "%s: the C compiler '%s' cannot be run: %s (install gcc "
+                       "or set CC)",
+                       source, arguments[0], strerror(failed));
+    int status;
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return aq_fail(error, AQ_IO, "the C compiler was lost: %s",
+                           strerror(errno));
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        return aq_fail(error, AQ_BAD_INPUT,
+                       "%s: the C compiler found errors (shown above)", source);
+    return AQ_OK;
+}
+
+/* The object is named for its contents: the loader keeps what it has opened. */
+static AqStatus compile(const char *source, const char *object, AqError *error)
+{
+    const char *include = include_folder(), *compiler = getenv("CC");
+    if (!include)
+        return aq_fail(error, AQ_IO,
+                       "aquatint.h is neither in %s nor in %s: install again",
+                       AQ_SOURCE_INCLUDE, AQ_INSTALLED_INCLUDE);
+    char option[PATH_MAX + 2];
+    snprintf(option, sizeof option, "-I%s", include);
+    char *arguments[] = {(char *)(compiler && *compiler ? compiler : "cc"),
+                         "-std=gnu11",
+                         "-O1",
+                         "-shared",
+                         "-fPIC",
+                         "-Wall",
+                         option,
+                         "-o",
+                         (char *)object,
+                         (char *)source,
+                         NULL};
+    return run_compiler(arguments, source, error);
+}
+
+static AqStatus load(const char *name, const char *object, AqModelFile *model,
+                     AqError *error)
+{
+    model->library = dlopen(object, RTLD_NOW | RTLD_LOCAL);
+    if (!model->library)
+        return aq_fail(error, AQ_BAD_INPUT, "%s: cannot be loaded: %s", name,
+                       dlerror());
+    model->info = dlsym(model->library, "aq_model");
+    if (!model->info)
+        return aq_fail(error, AQ_BAD_INPUT,
+                       "%s: defines no model; write AQ_MODEL(name, \"what it "
+                       "is\") { ... }",
+                       name);
+    if (model->info->version != AQ_MODEL_VERSION)
+        return aq_fail(error, AQ_BAD_INPUT,
+                       "%s: was compiled for version %d of aquatint.h, this "
+                       "is version %d",
+                       name, model->info->version, AQ_MODEL_VERSION);
+    return AQ_OK;
+}
+
+static AqStatus open_file(const char *name, const char *folder,
+                          AqModelFile *model, AqError *error)
+{
+    char temporary[] = "/tmp/aquatint-model-XXXXXX", object[PATH_MAX];
+    if (!folder && !mkdtemp(temporary))
+        return aq_fail(error, AQ_IO, "%s: cannot make a folder: %s", temporary,
+                       strerror(errno));
+    snprintf(object, sizeof object, "%s/model-%ld.so",
+             folder ? folder : temporary, (long)getpid());
+    if (!compile(name, object, error))
+        load(name, object, model, error);
+    unlink(object); /* what is loaded stays */
+    if (!folder)
+        rmdir(temporary);
+    return error->status;
+}
+
+static void read_source(const char *path, AqModelFile *model)
+{
+    AqError ignored = {0};
+    if (aq_file_read(path, SOURCE_LIMIT, &model->source, &model->source_bytes,
+                     &ignored))
+        model->source = NULL;
+}
+
+/* The text of a model of the library: where it was built, or installed. */
+static void read_builtin_source(AqModelFile *model)
+{
+    read_source(model->info->file, model);
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s.c", AQ_INSTALLED_MODELS,
+             model->info->name);
+    if (!model->source)
+        read_source(path, model);
+}
+
+AqStatus aq_model_open(const char *name, const char *folder, AqModelFile *model,
+                       AqError *error)
+{
+    *model = (AqModelFile){0};
+    size_t length = strlen(name);
+    bool is_path = strchr(name, '/') ||
+                   (length > 2 && !strcmp(name + length - 2, ".c"));
+    if (!is_path) {
+        model->info = aq_builtin_find(name, error);
+        if (model->info)
+            read_builtin_source(model);
+        return error->status;
+    }
+    if (aq_file_read(name, SOURCE_LIMIT, &model->source, &model->source_bytes,
+                     error))
+        return error->status;
+    if (open_file(name, folder, model, error))
+        aq_model_close(model);
+    return error->status;
+}
+
+void aq_model_close(AqModelFile *model)
+{
+    if (model->library)
+        dlclose(model->library);
+    free(model->source);
+    *model = (AqModelFile){0};
+}
