@@ -9,6 +9,7 @@ typedef struct Array {
     char *name;
     void *data;
     int64_t bytes;
+    bool borrowed;
 } Array;
 
 struct AqMemory {
@@ -63,7 +64,8 @@ void aq_memory_free(AqMemory *memory)
     if (!memory)
         return;
     for (int i = 0; i < memory->count; i++)
-        aq_pages_free(memory->arrays[i].data, memory->arrays[i].bytes);
+        if (!memory->arrays[i].borrowed)
+            aq_pages_free(memory->arrays[i].data, memory->arrays[i].bytes);
     free(memory->arrays);
     aq_arena_free(memory->arena);
     free(memory);
@@ -122,6 +124,24 @@ void *aq_memory_array(AqMemory *memory, const char *name, int64_t bytes,
     return array->data;
 }
 
+AqStatus aq_memory_share(AqMemory *memory, const char *name,
+                         const AqMemory *from, const char *from_name,
+                         AqError *error)
+{
+    const Array *array = find(from, from_name);
+    if (!array || find(memory, name))
+        return aq_fail(error, AQ_INTERNAL, "the array %s cannot be shared as %s",
+                       from_name, name);
+    Array *here = add(memory, name, error);
+    if (!here)
+        return error->status;
+    here->data = array->data;
+    here->bytes = array->bytes;
+    here->borrowed = true;
+    memory->count++;
+    return AQ_OK;
+}
+
 void *aq_memory_find(const AqMemory *memory, const char *name, int64_t *bytes)
 {
     const Array *array = find(memory, name);
@@ -134,6 +154,7 @@ int64_t aq_memory_bytes(const AqMemory *memory)
 {
     int64_t sum = 0;
     for (int i = 0; i < memory->count; i++)
-        sum += whole_pages(memory->arrays[i].bytes);
+        if (!memory->arrays[i].borrowed)
+            sum += whole_pages(memory->arrays[i].bytes);
     return sum;
 }

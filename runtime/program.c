@@ -1,8 +1,7 @@
 /* A graph becomes a program: optimized, planned, compiled, its launches listed.
  *
  * A launch's buffers are pointers into the program's arena and into arrays
- * shared with other programs; they are resolved once, and again when a state
- * is redirected (sampling from the average of weights). */
+ * shared with other programs; they are resolved once. */
 #include "runtime/runtime.h"
 
 #include <stdlib.h>
@@ -247,23 +246,6 @@ void aq_compiled_free(AqCompiled *c)
 }
 
 /* ---- running ---- */
-
-AqStatus aq_compiled_redirect(AqCompiled *c, const char *name,
-                              const char *instead, AqError *error)
-{
-    int base = aq_plan_base(c->plan, name);
-    if (base < 0)
-        return aq_fail(error, AQ_BAD_INPUT, "the program reads no state %s",
-                       name);
-    int64_t bytes = 0;
-    void *data = aq_memory_find(c->memory, instead, &bytes);
-    if (!data || bytes < c->plan->bases[base].bytes)
-        return aq_fail(error, AQ_BAD_INPUT,
-                       "there is no array %s of the size of %s", instead, name);
-    c->bases[base] = data;
-    resolve(c);
-    return AQ_OK;
-}
 
 bool aq_compiled_run(AqCompiled *c, const volatile int *stop)
 {

@@ -104,6 +104,24 @@ AqStatus aq_run_write(const char *folder, const AqRunOptions *options,
 AqStatus aq_run_read(const char *folder, AqArena *arena, AqRunOptions *options,
                      AqError *error);
 
+/* ---- metrics.c: metrics.csv and the loss curve ---- */
+
+typedef struct AqMetrics AqMetrics;
+
+typedef struct AqMetricsRow {
+    int64_t step;
+    double seconds, loss, gradient_norm, learning_rate, images_per_second;
+} AqMetricsRow;
+
+/* Opens folder/metrics.csv; rows after `step` belong to a future that was lost
+ * and are dropped. */
+AqMetrics *aq_metrics_open(const char *folder, int64_t step, AqError *error);
+AqStatus aq_metrics_add(AqMetrics *metrics, const AqMetricsRow *row,
+                        AqError *error); /* on disk when it returns */
+/* Draws folder/loss.svg of all rows. */
+AqStatus aq_metrics_plot(const AqMetrics *metrics, AqError *error);
+void aq_metrics_close(AqMetrics *metrics);
+
 /* ---- train.c ---- */
 
 /* What differs from one stretch of a run to the next. */

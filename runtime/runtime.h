@@ -51,6 +51,11 @@ void aq_memory_free(AqMemory *memory);
  * it is smaller, or memory ends. */
 void *aq_memory_array(AqMemory *memory, const char *name, int64_t bytes,
                       AqError *error);
+/* `name` here is the array `from_name` of another memory, which must live
+ * longer: sampling reads the training's average as its weights. */
+AqStatus aq_memory_share(AqMemory *memory, const char *name,
+                         const AqMemory *from, const char *from_name,
+                         AqError *error);
 /* NULL if there is none. */
 void *aq_memory_find(const AqMemory *memory, const char *name, int64_t *bytes);
 int64_t aq_memory_bytes(const AqMemory *memory);
@@ -75,9 +80,6 @@ AqCompiled *aq_compiled_new(const AqGraph *graph, AqMemory *memory,
                             AqPool *pool, const AqProgramSettings *settings,
                             AqError *error);
 void aq_compiled_free(AqCompiled *program);
-/* Reads state `name` from the array `instead` from now on ("weights", "ema"). */
-AqStatus aq_compiled_redirect(AqCompiled *program, const char *name,
-                              const char *instead, AqError *error);
 /* One run.  false: *stop (may be NULL) was set before the first state would have
  * been written, and nothing that lives on was changed; once writing has begun
  * the run is finished. */
