@@ -195,3 +195,23 @@ int aq_cli_fail(AqCli *cli)
     fprintf(stderr, "aquatint: %s\n", cli->error.text);
     return cli->error.status == AQ_INTERRUPTED ? 130 : 1;
 }
+
+int aq_cli_choice(AqCli *cli, const char *option, int otherwise,
+                  const char *const *names, int count)
+{
+    const char *text = value_of(cli, option);
+    if (!text)
+        return otherwise;
+    AqText list = {0};
+    for (int i = 0; i < count; i++) {
+        if (!strcmp(names[i], text)) {
+            aq_text_free(&list);
+            return i;
+        }
+        aq_text_printf(&list, "%s%s", i ? ", " : "", names[i]);
+    }
+    aq_fail(&cli->error, AQ_BAD_INPUT, "--%s %s: must be one of %s", option,
+            text, list.data ? list.data : "");
+    aq_text_free(&list);
+    return otherwise;
+}

@@ -6,7 +6,8 @@
 #ifndef AQ_CLI_H
 #define AQ_CLI_H
 
-#include "ir/base/base.h"
+#include "frontend/dsl/dsl.h"
+#include "runtime/run.h"
 
 enum { AQ_CLI_MOST_OPTIONS = 64, AQ_CLI_MOST_WORDS = 64 };
 
@@ -48,6 +49,50 @@ double aq_cli_real(AqCli *cli, const char *option, double otherwise,
 int64_t aq_cli_bytes(AqCli *cli, const char *option); /* 8G, 300M; 0: none */
 /* Prints the error, if there is one: the exit status. */
 int aq_cli_fail(AqCli *cli);
+
+/* One of `count` names, by its number; the error lists them. */
+int aq_cli_choice(AqCli *cli, const char *option, int otherwise,
+                  const char *const *names, int count);
+
+/* common.c: what every command that compiles understands */
+#define AQ_CLI_COMPILE_OPTIONS                                                 \
+    {"threads", "N", "threads (default: all processors)"},                     \
+        {"memory", "SIZE", "refuse to use more, such as 8G"},                  \
+        {"level", "3|4", "force AVX2 (3) or AVX-512 (4)"},                     \
+        {"no-cache", NULL, "compile everything anew"},                         \
+        {"dump", "PASS", "print the graph after a pass (input, simplify, "     \
+                         "split, tidy, fuse)"},                                \
+        {"time-passes", NULL, "print what each pass takes"},                   \
+        {"verify-passes", NULL, "evaluate the graph before and after each "    \
+                                "pass, and compare"}
+/* Fills `session` but for `resume`; SIGINT and SIGTERM set its stop flag. */
+AqStatus aq_cli_session(AqCli *cli, AqSession *session);
+AqStatus aq_cli_settings(AqCli *cli, AqSetting *settings, int most, int *count);
+/* "32" or "24x32": height x width. */
+AqStatus aq_cli_size(AqCli *cli, const char *option, int otherwise, int *height,
+                     int *width);
+
+/* process.c: the diffusion process, for train, graph and bench */
+#define AQ_CLI_PROCESS_OPTIONS                                                 \
+    {"schedule", "NAME", "linear, scaled_linear or cosine (default linear)"},  \
+        {"prediction", "NAME", "epsilon, v or x0 (default epsilon)"},          \
+        {"timesteps", "N", "of the process (default 1000)"},                   \
+        {"min-snr", "GAMMA", "weigh the loss by min(SNR, GAMMA) (default: no)"}
+#define AQ_CLI_OPTIMIZER_OPTIONS                                               \
+    {"optimizer", "NAME", "adamw, adam, sgd, rmsprop, adagrad"},               \
+        {"lr", "RATE", "learning rate (default 2e-4)"},                        \
+        {"rate", "NAME", "constant, linear, cosine; the latter fall to 0 at "  \
+                         "--steps (default constant)"},                        \
+        {"warmup", "N", "steps in which the rate rises (default 0)"},          \
+        {"beta1", "B", "of Adam (default 0.9)"},                               \
+        {"beta2", "B", "of Adam (default 0.999)"},                             \
+        {"momentum", "M", "of SGD and RMSprop (default 0.9)"},                 \
+        {"decay", "D", "of the weights (default 0.01 for adamw, else 0)"},     \
+        {"clip", "NORM", "largest norm of the gradient, 0: none (default 1)"}, \
+        {"ema", "D", "decay of the average of weights, 0: none (default "      \
+                     "0.9999)"}
+void aq_cli_process(AqCli *cli, AqProcess *process);
+void aq_cli_optimizer(AqCli *cli, double total_steps, AqOptimizer *optimizer);
 
 /* train.c, sample.c, graph.c, info.c, bench.c, version.c */
 extern const AqCliCommand aq_cli_train, aq_cli_sample, aq_cli_graph,

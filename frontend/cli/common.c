@@ -1,0 +1,117 @@
+/* What every command that compiles understands: threads, memory, passes. */
+#include "frontend/cli/cli.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The one thing that a signal can reach. */
+static volatile int stop_requested;
+
+static void request_stop(int signal_number)
+{
+    if (stop_requested) /* the second time, at once */
+        _Exit(128 + signal_number);
+    stop_requested = 1;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = request_stop,
+                               .sa_flags = SA_RESTART};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+typedef struct Watch {
+    const char *dump;
+    bool timed;
+} Watch;
+
+static void after_pass(void *context, const char *pass, const AqGraph *graph,
+                       double seconds)
+{
+    const Watch *watch = context;
+    if (watch->timed && strcmp(pass, "input"))
+        fprintf(stderr, "pass %-10s %8.2f ms %8d nodes\n", pass, 1e3 * seconds,
+                graph->count);
+    if (!watch->dump || strcmp(pass, watch->dump))
+        return;
+    AqText text = {0};
+    aq_graph_print(graph, &text);
+    if (text.data)
+        fputs(text.data, stdout);
+    aq_text_free(&text);
+}
+
+static AqStatus check_dump(AqCli *cli, const char *dump)
+{
+    if (!dump || !strcmp(dump, "input") || aq_pass_named(dump))
+        return AQ_OK;
+    AqText list = {0};
+    for (int i = 0; i < aq_pipeline_count; i++)
+        aq_text_printf(&list, ", %s", aq_pipeline[i].name);
+    aq_fail(&cli->error, AQ_BAD_INPUT,
+            "--dump %s: there is no such pass (there are: input%s)", dump,
+            list.data ? list.data : "");
+    aq_text_free(&list);
+    return cli->error.status;
+}
+
+AqStatus aq_cli_session(AqCli *cli, AqSession *session)
+{
+    static Watch watch;
+    watch = (Watch){.dump = aq_cli_text(cli, "dump", NULL),
+                    .timed = aq_cli_given(cli, "time-passes")};
+    *session = (AqSession){
+        .threads = (int)aq_cli_int(cli, "threads", 0, 1, 256),
+        .memory_limit = aq_cli_bytes(cli, "memory"),
+        .level = (int)aq_cli_int(cli, "level", 0, 3, 4),
+        .compile = {.no_cache = aq_cli_given(cli, "no-cache")},
+        .passes = {.verify = aq_cli_given(cli, "verify-passes"),
+                   .after = after_pass,
+                   .context = &watch},
+        .stop = &stop_requested};
+    if (check_dump(cli, watch.dump) == AQ_OK && !cli->error.status)
+        catch_signals();
+    return cli->error.status;
+}
+
+AqStatus aq_cli_settings(AqCli *cli, AqSetting *settings, int most, int *count)
+{
+    *count = 0;
+    for (int i = 0; i < cli->n_sets; i++) {
+        const char *equals = strchr(cli->sets[i], '=');
+        if (!equals || equals == cli->sets[i])
+            return aq_fail(&cli->error, AQ_BAD_INPUT,
+                           "--set %s: write NAME=VALUE", cli->sets[i]);
+        char *name = strndup(cli->sets[i], (size_t)(equals - cli->sets[i]));
+        if (!name || *count == most)
+            return aq_fail(&cli->error, AQ_BAD_INPUT, "too many times --set");
+        settings[(*count)++] = (AqSetting){name, equals + 1};
+    }
+    return AQ_OK;
+}
+
+AqStatus aq_cli_size(AqCli *cli, const char *option, int otherwise, int *height,
+                     int *width)
+{
+    enum { LARGEST = 4096 };
+    const char *text = aq_cli_text(cli, option, NULL);
+    *height = *width = otherwise;
+    if (!text)
+        return AQ_OK;
+    char rest;
+    int n = sscanf(text, "%dx%d%c", height, width, &rest);
+    if (n == 1 && !strchr(text, 'x') && strspn(text, "0123456789") == strlen(text)) {
+        *width = *height;
+        n = 2;
+    }
+    if (n != 2 || *height < 1 || *width < 1 || *height > LARGEST ||
+        *width > LARGEST)
+        return aq_fail(&cli->error, AQ_BAD_INPUT,
+                       "--%s %s: write a size such as 32, or HEIGHTxWIDTH, up "
+                       "to %d",
+                       option, text, LARGEST);
+    return AQ_OK;
+}

@@ -1,0 +1,63 @@
+/* The diffusion process and the optimizer, as options. */
+#include "frontend/cli/cli.h"
+
+void aq_cli_process(AqCli *cli, AqProcess *process)
+{
+    static const char *const schedules[] = {
+        [AQ_LINEAR] = "linear",
+        [AQ_SCALED_LINEAR] = "scaled_linear",
+        [AQ_COSINE] = "cosine",
+    };
+    static const char *const predictions[] = {
+        [AQ_EPSILON] = "epsilon",
+        [AQ_VELOCITY] = "v",
+        [AQ_X0] = "x0",
+    };
+    *process = (AqProcess){
+        .schedule = (AqScheduleKind)aq_cli_choice(
+            cli, "schedule", AQ_LINEAR, schedules, AQ_COUNT(schedules)),
+        .prediction = (AqPrediction)aq_cli_choice(
+            cli, "prediction", AQ_EPSILON, predictions, AQ_COUNT(predictions)),
+        .steps = (int)aq_cli_int(cli, "timesteps", 1000, 2, 100000),
+        .min_snr = aq_cli_real(cli, "min-snr", 0, 0, 1e6)};
+}
+
+static AqRate rate_of(AqCli *cli, double total_steps)
+{
+    static const char *const kinds[] = {
+        [AQ_RATE_CONSTANT] = "constant",
+        [AQ_RATE_LINEAR] = "linear",
+        [AQ_RATE_COSINE] = "cosine",
+    };
+    AqRate rate = {.kind = (AqRateKind)aq_cli_choice(
+                       cli, "rate", AQ_RATE_CONSTANT, kinds, AQ_COUNT(kinds)),
+                   .base = aq_cli_real(cli, "lr", 2e-4, 1e-12, 100),
+                   .warmup = aq_cli_real(cli, "warmup", 0, 0, 1e9),
+                   .total = total_steps};
+    if (rate.kind != AQ_RATE_CONSTANT && total_steps <= 0)
+        aq_fail(&cli->error, AQ_BAD_INPUT,
+                "--rate %s falls to 0 at the last step: give --steps",
+                kinds[rate.kind]);
+    return rate;
+}
+
+void aq_cli_optimizer(AqCli *cli, double total_steps, AqOptimizer *optimizer)
+{
+    static const char *const kinds[] = {
+        [AQ_ADAMW] = "adamw",     [AQ_ADAM] = "adam",
+        [AQ_SGD] = "sgd",         [AQ_RMSPROP] = "rmsprop",
+        [AQ_ADAGRAD] = "adagrad",
+    };
+    AqOptimizerKind kind = (AqOptimizerKind)aq_cli_choice(
+        cli, "optimizer", AQ_ADAMW, kinds, AQ_COUNT(kinds));
+    double decay = kind == AQ_ADAMW ? 0.01 : 0;
+    *optimizer =
+        (AqOptimizer){.kind = kind,
+                      .rate = rate_of(cli, total_steps),
+                      .beta1 = aq_cli_real(cli, "beta1", 0.9, 0, 0.999999),
+                      .beta2 = aq_cli_real(cli, "beta2", 0.999, 0, 0.9999999),
+                      .momentum = aq_cli_real(cli, "momentum", 0.9, 0, 0.99999),
+                      .decay = aq_cli_real(cli, "decay", decay, 0, 10),
+                      .clip = aq_cli_real(cli, "clip", 1, 0, 1e9),
+                      .ema = aq_cli_real(cli, "ema", 0.9999, 0, 0.99999999)};
+}

@@ -1,0 +1,181 @@
+/* aquatint train */
+#include "frontend/cli/cli.h"
+
+#include <limits.h>
+#include <string.h>
+
+static const AqCliOption options[] = {
+    {"data", "WHAT", "a folder of PNG and JPEG files, or emoji, "
+                     "emoji:smileys, emoji:animals, ..."},
+    {"out", "DIR", "the run's folder"},
+    {"resume", "DIR", "go on with a run where its last checkpoint is"},
+    {"size", "N|HxW", "pictures are resized and cropped to it (default 32)"},
+    {"channels", "1|3|4", "grey, RGB or RGBA (default 3)"},
+    {"batch", "N", "pictures a step (default 16)"},
+    {"steps", "N", "stop after so many steps, all stretches together"},
+    {"minutes", "M", "stop this stretch after so long"},
+    {"hours", "H", "the same in hours"},
+    {"set", "NAME=VALUE", "an option of the model (aquatint info MODEL lists "
+                          "them)"},
+    {"seed", "N", "of weights, data order and noise (default 0)"},
+    {"no-flip", NULL, "never mirror a picture"},
+    {"crop", "WHERE", "centre or random (default centre)"},
+    {"labels", NULL, "train with the classes of the data"},
+    {"label-dropout", "P", "how often the class is hidden, for guidance "
+                           "(default 0.1)"},
+    AQ_CLI_PROCESS_OPTIONS,
+    AQ_CLI_OPTIMIZER_OPTIONS,
+    {"log-every", "N", "steps a row of metrics.csv (default 10)"},
+    {"save-every", "N", "steps a checkpoint (default 500)"},
+    {"sample-every", "N", "steps a sheet of samples (default: at the end)"},
+    {"samples", "N", "pictures on a sheet (default 64)"},
+    {"sample-steps", "N", "steps of the sampler (default 50)"},
+    AQ_CLI_COMPILE_OPTIONS,
+};
+
+static double seconds_of(AqCli *cli)
+{
+    return 60 * aq_cli_real(cli, "minutes", 0, 0, 1e6) +
+           3600 * aq_cli_real(cli, "hours", 0, 0, 1e5);
+}
+
+/* The classes are only known once the data is open. */
+static int count_classes(AqCli *cli, const AqRunOptions *run)
+{
+    AqDatasetOptions small = {.height = 1, .width = 1, .channels = 1};
+    AqDataset *set = aq_dataset_open(run->data, &small, &cli->error);
+    int classes = set ? aq_dataset_classes(set) : 0;
+    aq_dataset_free(set);
+    if (classes == 0)
+        aq_fail(&cli->error, AQ_BAD_INPUT,
+                "--labels: %s has no classes (a class is a sub-folder)",
+                run->data);
+    return classes;
+}
+
+static AqStatus read_data(AqCli *cli, AqRunOptions *run)
+{
+    static const char *const crops[] = {"centre", "random"};
+    run->data = aq_cli_text(cli, "data", NULL);
+    if (!run->data)
+        return aq_fail(&cli->error, AQ_BAD_INPUT,
+                       "--data is missing: a folder of pictures, or emoji");
+    aq_cli_size(cli, "size", 32, &run->height, &run->width);
+    run->channels = (int)aq_cli_int(cli, "channels", 3, 1, 4);
+    if (run->channels == 2)
+        aq_fail(&cli->error, AQ_BAD_INPUT, "--channels 2: must be 1, 3 or 4");
+    run->batch = (int)aq_cli_int(cli, "batch", 16, 1, 65536);
+    run->flip = !aq_cli_given(cli, "no-flip");
+    run->random_crop = aq_cli_choice(cli, "crop", 0, crops, AQ_COUNT(crops));
+    if (aq_cli_given(cli, "labels") && !cli->error.status) {
+        run->classes = count_classes(cli, run);
+        run->label_dropout = aq_cli_real(cli, "label-dropout", 0.1, 0, 0.99);
+    }
+    return cli->error.status;
+}
+
+static AqStatus read_options(AqCli *cli, AqRunOptions *run)
+{
+    *run = (AqRunOptions){.model = cli->words[0]};
+    run->seed = (uint64_t)aq_cli_int(cli, "seed", 0, 0, INT64_MAX);
+    run->steps = aq_cli_int(cli, "steps", 0, 1, INT32_MAX);
+    run->log_every = aq_cli_int(cli, "log-every", 10, 1, INT32_MAX);
+    run->save_every = aq_cli_int(cli, "save-every", 500, 1, INT32_MAX);
+    run->sample_every = aq_cli_int(cli, "sample-every", 0, 1, INT32_MAX);
+    run->sample_count = (int)aq_cli_int(cli, "samples", 64, 0, 4096);
+    run->sample_steps = (int)aq_cli_int(cli, "sample-steps", 50, 1, 100000);
+    aq_cli_process(cli, &run->process);
+    aq_cli_optimizer(cli, (double)run->steps, &run->optimizer);
+    aq_cli_settings(cli, run->settings, AQ_COUNT(run->settings),
+                    &run->n_settings);
+    if (!cli->error.status && run->steps == 0 && seconds_of(cli) <= 0)
+        aq_fail(&cli->error, AQ_BAD_INPUT,
+                "say when to stop: --steps, --minutes or --hours");
+    return cli->error.status ? cli->error.status : read_data(cli, run);
+}
+
+/* Options that a resumed run has in its run.json; only these may be given. */
+static bool may_change(const char *name)
+{
+    static const char *const free_options[] = {
+        "resume", "steps",    "minutes", "hours",       "threads",
+        "memory", "no-cache", "dump",    "time-passes", "verify-passes",
+        "level"};
+    for (int i = 0; i < AQ_COUNT(free_options); i++)
+        if (!strcmp(free_options[i], name))
+            return true;
+    return false;
+}
+
+static AqStatus resume_options(AqCli *cli, AqArena *arena, AqRunOptions *run)
+{
+    for (int i = 0; i < cli->command->n_options; i++)
+        if (cli->value[i] && !may_change(cli->command->options[i].name))
+            return aq_fail(&cli->error, AQ_BAD_INPUT,
+                           "--%s cannot change when a run is resumed",
+                           cli->command->options[i].name);
+    if (cli->n_words > 0)
+        return aq_fail(&cli->error, AQ_BAD_INPUT,
+                       "%s: a resumed run has its model already",
+                       cli->words[0]);
+    if (aq_run_read(aq_cli_text(cli, "resume", ""), arena, run, &cli->error))
+        return cli->error.status;
+    run->steps = aq_cli_int(cli, "steps", seconds_of(cli) > 0 ? 0 : run->steps,
+                            1, INT32_MAX);
+    return cli->error.status;
+}
+
+static AqStatus start_options(AqCli *cli, AqRunOptions *run, const char *out)
+{
+    if (cli->n_words != 1)
+        return aq_fail(&cli->error, AQ_BAD_INPUT,
+                       cli->n_words ? "one model at a time"
+                                    : "no model: give a C file, or the name of "
+                                      "a model of the library");
+    if (!out)
+        return aq_fail(&cli->error, AQ_BAD_INPUT,
+                       "--out is missing: the folder of the run");
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/run.json", out);
+    if (aq_file_exists(path))
+        return aq_fail(&cli->error, AQ_BAD_INPUT,
+                       "%s: there is a run already; go on with --resume %s, or "
+                       "choose another folder",
+                       out, out);
+    return read_options(cli, run);
+}
+
+static int train(AqCli *cli)
+{
+    AqRunOptions run;
+    AqSession session;
+    AqArena *arena = aq_arena_new();
+    bool resume = aq_cli_given(cli, "resume");
+    const char *folder =
+        aq_cli_text(cli, resume ? "resume" : "out", NULL);
+    if (!arena)
+        aq_no_memory(&cli->error, sizeof run);
+    else if (resume)
+        resume_options(cli, arena, &run);
+    else
+        start_options(cli, &run, folder);
+    if (!cli->error.status && !aq_cli_session(cli, &session)) {
+        session.resume = resume;
+        session.seconds = seconds_of(cli);
+        aq_train(folder, &run, &session, &cli->error);
+    }
+    aq_arena_free(arena);
+    return aq_cli_fail(cli);
+}
+
+const AqCliCommand aq_cli_train = {
+    .name = "train",
+    .words = "MODEL --data WHAT --out DIR [options] | --resume DIR",
+    .summary = "train a model, or go on training",
+    .details = "MODEL is a C file, or a model of the library.  Ctrl-C stops "
+               "after the step,\nwith a checkpoint.  A resumed run gives the "
+               "same bits as one never stopped.",
+    .options = options,
+    .n_options = AQ_COUNT(options),
+    .run = train,
+};
