@@ -1,0 +1,176 @@
+/* aquatint info: a run, a model, or a file of weights. */
+#include "frontend/cli/cli.h"
+
+#include <limits.h>
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const AqCliOption options[] = {
+    {"size", "N|HxW", "for a model: of the pictures (default 32)"},
+    {"channels", "N", "for a model: of the pictures (default 3)"},
+    {"set", "NAME=VALUE", "for a model: one of its options"},
+    {"tensors", NULL, "for a model: list its parameters"},
+};
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && !strcmp(text + n - m, end);
+}
+
+static const char *shape_text(char *text, size_t size, const int64_t *shape,
+                              int rank)
+{
+    size_t used = (size_t)snprintf(text, size, "[");
+    for (int i = 0; i < rank && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s%lld",
+                                 i ? ", " : "", (long long)shape[i]);
+    if (used < size)
+        snprintf(text + used, size - used, "]");
+    return text;
+}
+
+/* ---- a file of weights ---- */
+
+static void file_info(AqCli *cli, const char *path)
+{
+    AqTensorFile *file = aq_tensors_open(path, &cli->error);
+    if (!file)
+        return;
+    int64_t elements = 0;
+    for (int i = 0; i < aq_tensors_count(file); i++) {
+        const AqTensorInfo *t = aq_tensors_at(file, i);
+        char shape[256];
+        printf("%-60s %-5s %s\n", t->name, aq_stored_name(t->type),
+               shape_text(shape, sizeof shape, t->shape, t->rank));
+        elements += t->elements;
+    }
+    printf("%d tensors, %lld numbers\n", aq_tensors_count(file),
+           (long long)elements);
+    aq_tensors_close(file);
+}
+
+/* ---- a model ---- */
+
+static void print_options(const AqOptions *seen)
+{
+    printf("\noptions (--set NAME=VALUE):\n");
+    for (int i = 0; i < seen->n_seen; i++) {
+        const AqOptionSeen *o = &seen->seen[i];
+        char value[128];
+        snprintf(value, sizeof value, "%s=%s", o->name, o->value);
+        printf("  %-34s %s", value, o->help);
+        if (strcmp(o->value, o->otherwise))
+            printf(" (default %s)", o->otherwise);
+        putchar('\n');
+    }
+}
+
+static void print_params(const AqParamTable *params)
+{
+    for (int i = 0; i < params->count; i++) {
+        int64_t shape[AQ_MAX_RANK];
+        char text[256];
+        aq_param_file_shape(&params->at[i], shape);
+        printf("  %-60s %s\n", params->at[i].name,
+               shape_text(text, sizeof text, shape, params->at[i].type.rank));
+    }
+}
+
+static void model_info(AqCli *cli, const char *name)
+{
+    AqModelFile model;
+    AqSetting settings[AQ_CLI_MOST_WORDS];
+    AqTask task = {.batch = 1, .settings = settings};
+    const AqOptions *seen = NULL;
+    if (aq_model_open(name, NULL, &model, &cli->error))
+        return;
+    task.model = model.info;
+    aq_cli_settings(cli, settings, AQ_COUNT(settings), &task.n_settings);
+    aq_cli_size(cli, "size", 32, &task.height, &task.width);
+    task.channels = (int)aq_cli_int(cli, "channels", 3, 1, 4096);
+    AqGraph *graph =
+        cli->error.status ? NULL : aq_forward_graph(&task, &seen, &cli->error);
+    const AqParamTable *params = graph ? aq_params(graph) : NULL;
+    if (params) {
+        printf("%s: %s\n", model.info->name, model.info->doc);
+        printf("%lld parameters in %d tensors; at %dx%dx%d one picture takes "
+               "%.3f GMAC forward\n",
+               (long long)params->trained, params->count, task.height,
+               task.width, task.channels, aq_graph_flops(graph) / 2e9);
+        print_options(seen);
+        if (aq_cli_given(cli, "tensors"))
+            print_params(params);
+    }
+    aq_graph_free(graph);
+    aq_model_close(&model);
+}
+
+/* ---- a run ---- */
+
+static void print_checkpoint(AqCli *cli, const char *run, AqArena *arena)
+{
+    char folder[PATH_MAX];
+    snprintf(folder, sizeof folder, "%s/checkpoints", run);
+    const char *path = aq_checkpoint_latest(folder, arena, &cli->error);
+    AqCheckpoint state;
+    AqParamTable none = {0};
+    AqMemory *memory = aq_memory_new(&cli->error);
+    if (!path)
+        printf("checkpoint  none yet\n");
+    else if (memory && !aq_checkpoint_read(path, &state, &none, memory,
+                                           &cli->error)) {
+        char time[32];
+        printf("checkpoint  %s: step %lld (%lld updates) after %s, loss %.4f\n",
+               path, (long long)state.step, (long long)state.updates,
+               aq_duration(time, sizeof time, state.seconds), state.loss);
+    }
+    aq_memory_free(memory);
+}
+
+static void run_info(AqCli *cli, const char *path)
+{
+    AqRunOptions run;
+    AqArena *arena = aq_arena_new();
+    if (!arena || aq_run_read(path, arena, &run, &cli->error)) {
+        aq_arena_free(arena);
+        return;
+    }
+    printf("model       %s", run.model);
+    for (int i = 0; i < run.n_settings; i++)
+        printf(" %s=%s", run.settings[i].name, run.settings[i].value);
+    printf("\ndata        %s, %dx%dx%d, batch %d%s%s\n", run.data, run.height,
+           run.width, run.channels, run.batch, run.flip ? ", flips" : "",
+           run.random_crop ? ", random crops" : "");
+    printf("optimizer   learning rate %g, decay %g, clip %g, EMA %g\n",
+           run.optimizer.rate.base, run.optimizer.decay, run.optimizer.clip,
+           run.optimizer.ema);
+    printf("seed        %llu\n", (unsigned long long)run.seed);
+    print_checkpoint(cli, path, arena);
+    aq_arena_free(arena);
+}
+
+static int info(AqCli *cli)
+{
+    struct stat st;
+    if (cli->n_words != 1)
+        aq_fail(&cli->error, AQ_BAD_INPUT,
+                "give a run's folder, a model or a .safetensors file");
+    else if (ends_with(cli->words[0], ".safetensors"))
+        file_info(cli, cli->words[0]);
+    else if (stat(cli->words[0], &st) == 0 && S_ISDIR(st.st_mode))
+        run_info(cli, cli->words[0]);
+    else
+        model_info(cli, cli->words[0]);
+    return aq_cli_fail(cli);
+}
+
+const AqCliCommand aq_cli_info = {
+    .name = "info",
+    .words = "RUN | MODEL | FILE.safetensors",
+    .summary = "what a run, a model or a file of weights is",
+    .options = options,
+    .n_options = AQ_COUNT(options),
+    .run = info,
+};

@@ -1,0 +1,196 @@
+/* aquatint sample */
+#include "frontend/cli/cli.h"
+
+#include <limits.h>
+#include <stdlib.h>
+
+static const AqCliOption options[] = {
+    {"count", "N", "pictures (default 64)"},
+    {"out", "FILE", "a PNG with all of them (default samples.png)"},
+    {"seed", "N", "other pictures (default 0)"},
+    {"steps", "N", "steps of the sampler (default 50; ddpm: all)"},
+    {"sampler", "NAME", "ddim or ddpm (default ddim)"},
+    {"eta", "E", "noise in DDIM, 0 to 1 (default 0)"},
+    {"label", "N", "this class only (default: all in turn)"},
+    {"guidance", "S", "classifier-free guidance (default: none)"},
+    {"raw", NULL, "the weights themselves, not their average"},
+    {"batch", "N", "pictures at a time (default 16)"},
+    {"nearest", "FILE", "a PNG of each beside its nearest training picture"},
+    AQ_CLI_COMPILE_OPTIONS,
+};
+
+/* Everything that is opened, in one place to close it. */
+typedef struct Sampling {
+    AqCli *cli;
+    AqArena *arena;
+    AqRunOptions run;
+    AqSession session;
+    AqSampleOptions options;
+    AqModelFile model;
+    AqTask task;
+    AqGraph *graph; /* forward: for the table of parameters */
+    AqMemory *memory;
+    AqPool *pool;
+    AqGenerator *generator;
+    AqProgramSettings settings;
+    float *pixels;
+} Sampling;
+
+static AqStatus read_options(Sampling *s)
+{
+    static const char *const samplers[] = {[AQ_SAMPLER_DDIM] = "ddim",
+                                           [AQ_SAMPLER_DDPM] = "ddpm"};
+    AqCli *cli = s->cli;
+    if (cli->n_words != 1)
+        return aq_fail(&cli->error, AQ_BAD_INPUT,
+                       "give the folder of one run (aquatint sample --help)");
+    if (aq_run_read(cli->words[0], s->arena, &s->run, &cli->error))
+        return cli->error.status;
+    AqSamplerKind kind = (AqSamplerKind)aq_cli_choice(
+        cli, "sampler", AQ_SAMPLER_DDIM, samplers, AQ_COUNT(samplers));
+    int total = aq_process_steps(&s->run.process);
+    s->options = (AqSampleOptions){
+        .count = (int)aq_cli_int(cli, "count", 64, 1, 1 << 16),
+        .steps = (int)aq_cli_int(cli, "steps",
+                                 kind == AQ_SAMPLER_DDPM ? total : 50, 1,
+                                 total),
+        .seed = (uint64_t)aq_cli_int(cli, "seed", 0, 0, INT64_MAX),
+        .label = (int)aq_cli_int(cli, "label", -1, 0, 1 << 20),
+        .raw = aq_cli_given(cli, "raw"),
+        .sampler = {.kind = kind,
+                    .clip = true,
+                    .eta = aq_cli_real(cli, "eta", 0, 0, 1),
+                    .guidance = aq_cli_real(cli, "guidance", 0, 0, 1000)}};
+    s->options.batch = (int)aq_cli_int(cli, "batch", 16, 1, 4096);
+    if (aq_cli_given(cli, "guidance") && s->run.label_dropout <= 0)
+        aq_fail(&cli->error, AQ_BAD_INPUT,
+                "--guidance: the run was not trained with --labels and "
+                "--label-dropout");
+    return cli->error.status;
+}
+
+static AqStatus open_model(Sampling *s)
+{
+    char path[PATH_MAX];
+    AqError *error = &s->cli->error;
+    snprintf(path, sizeof path, "%s/model.c", s->cli->words[0]);
+    if (aq_model_open(path, NULL, &s->model, error))
+        return error->status;
+    const AqRunOptions *r = &s->run;
+    s->task = (AqTask){.model = s->model.info,
+                       .settings = r->settings,
+                       .n_settings = r->n_settings,
+                       .batch = AQ_MIN(s->options.batch, s->options.count),
+                       .height = r->height,
+                       .width = r->width,
+                       .channels = r->channels,
+                       .classes = r->classes,
+                       .label_dropout = r->label_dropout,
+                       .process = r->process};
+    s->graph = aq_forward_graph(&s->task, NULL, error);
+    return error->status;
+}
+
+/* The checkpoint's average, or the weights where that is wanted. */
+static AqStatus read_weights(Sampling *s)
+{
+    AqError *error = &s->cli->error;
+    const AqParamTable *params = aq_params(s->graph);
+    bool average = s->run.optimizer.ema > 0 && !s->options.raw;
+    s->memory = aq_memory_new(error);
+    if (!params || !s->memory)
+        return aq_no_memory(error, sizeof *params);
+    if (!aq_memory_array(s->memory, average ? "ema" : "weights",
+                         params->floats * 4, error))
+        return error->status;
+    char folder[PATH_MAX];
+    snprintf(folder, sizeof folder, "%s/checkpoints", s->cli->words[0]);
+    char *path = aq_checkpoint_latest(folder, s->arena, error);
+    if (!path)
+        return aq_fail(error, AQ_BAD_INPUT, "%s: has no checkpoint yet",
+                       s->cli->words[0]);
+    AqCheckpoint state;
+    return aq_checkpoint_read(path, &state, params, s->memory, error);
+}
+
+static AqStatus generate(Sampling *s)
+{
+    AqError *error = &s->cli->error;
+    AqPoolOptions pool = {.threads = s->session.threads};
+    s->settings = (AqProgramSettings){.compile = s->session.compile,
+                                      .passes = s->session.passes,
+                                      .memory_limit = s->session.memory_limit};
+    if (aq_target_host(s->session.level, &s->settings.target, error))
+        return error->status;
+    s->pool = aq_pool_new(&pool, error);
+    if (!s->pool)
+        return error->status;
+    s->generator =
+        aq_generator_new(&s->task, &s->options.sampler, s->memory, s->pool,
+                         s->options.raw, &s->settings, error);
+    size_t floats = (size_t)s->options.count * (size_t)s->run.height *
+                    (size_t)s->run.width * (size_t)s->run.channels;
+    s->pixels = malloc(floats * sizeof *s->pixels);
+    if (!s->generator)
+        return error->status;
+    if (!s->pixels)
+        return aq_no_memory(error, floats * sizeof *s->pixels);
+    return aq_generate(s->generator, &s->options, s->pixels, s->session.stop,
+                       error);
+}
+
+static AqStatus write_nearest(Sampling *s, const AqSamples *samples,
+                              const char *path)
+{
+    AqError *error = &s->cli->error;
+    AqDatasetOptions o = {.height = s->run.height,
+                          .width = s->run.width,
+                          .channels = s->run.channels};
+    AqDataset *set = aq_dataset_open(s->run.data, &o, error);
+    if (set)
+        aq_pairs_write(path, samples, set, error);
+    aq_dataset_free(set);
+    return error->status;
+}
+
+static AqStatus write_pictures(Sampling *s)
+{
+    AqSamples samples = {s->pixels, s->options.count, s->run.height,
+                         s->run.width, s->run.channels};
+    const char *out = aq_cli_text(s->cli, "out", "samples.png");
+    const char *nearest = aq_cli_text(s->cli, "nearest", NULL);
+    if (aq_grid_write(out, &samples, 0, &s->cli->error) ||
+        (nearest && write_nearest(s, &samples, nearest)))
+        return s->cli->error.status;
+    fprintf(stderr, "wrote %d pictures to %s\n", s->options.count, out);
+    return AQ_OK;
+}
+
+static int sample(AqCli *cli)
+{
+    Sampling s = {.cli = cli, .arena = aq_arena_new()};
+    if (!s.arena)
+        aq_no_memory(&cli->error, sizeof s);
+    else if (!read_options(&s) && !aq_cli_session(cli, &s.session) &&
+             !open_model(&s) && !read_weights(&s) && !generate(&s))
+        write_pictures(&s);
+    free(s.pixels);
+    aq_generator_free(s.generator);
+    aq_pool_free(s.pool);
+    aq_memory_free(s.memory);
+    aq_graph_free(s.graph);
+    aq_model_close(&s.model);
+    aq_arena_free(s.arena);
+    return aq_cli_fail(cli);
+}
+
+const AqCliCommand aq_cli_sample = {
+    .name = "sample",
+    .words = "RUN [options]",
+    .summary = "make pictures with a trained model",
+    .details = "Picture i of a seed is the same for any count, batch and "
+               "number of threads.",
+    .options = options,
+    .n_options = AQ_COUNT(options),
+    .run = sample,
+};
