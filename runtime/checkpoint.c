@@ -109,8 +109,8 @@ static AqStatus write_part(const char *folder, const Part *part,
     }
     int count =
         list_entries(part, params, memory, turned, arena, entries, sources);
-    char path[PATH_MAX], digits[33];
-    snprintf(path, sizeof path, "%s/%s", folder, part->file);
+    char path[AQ_PATH_SIZE], digits[33];
+    aq_path(path, "%s/%s", folder, part->file);
     AqMetadata format = {"format", "pt"};
     if (count > 0 &&
         !aq_tensors_write(path, entries, count, &format, 1, error) &&
@@ -133,8 +133,8 @@ static AqStatus write_state(const char *folder, const AqCheckpoint *state,
     json_decref(json);
     if (!text)
         return aq_no_memory(error, STATE_LIMIT);
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/state.json", folder);
+    char path[AQ_PATH_SIZE];
+    aq_path(path, "%s/state.json", folder);
     AqStatus status = aq_file_write(path, text, strlen(text), error);
     free(text);
     return status;
@@ -167,11 +167,10 @@ AqStatus aq_checkpoint_write(const char *folder, const AqCheckpoint *state,
                              const AqParamTable *params, const AqMemory *memory,
                              AqError *error)
 {
-    char path[PATH_MAX], beside[PATH_MAX];
-    snprintf(path, sizeof path, "%s/%0*lld", folder, NAME_DIGITS,
-             (long long)state->step);
-    snprintf(beside, sizeof beside, "%s/.%0*lld.part", folder, NAME_DIGITS,
-             (long long)state->step);
+    char path[AQ_PATH_SIZE], beside[AQ_PATH_SIZE];
+    aq_path(path, "%s/%0*lld", folder, NAME_DIGITS, (long long)state->step);
+    aq_path(beside, "%s/.%0*lld.part", folder, NAME_DIGITS,
+            (long long)state->step);
     AqArena *arena = aq_arena_new();
     json_t *hashes = json_object();
     if (!arena || !hashes) {
@@ -204,9 +203,9 @@ static AqStatus damaged(const char *path, const char *what, AqError *error)
 
 static json_t *read_state(const char *path, AqCheckpoint *state, AqError *error)
 {
-    char file[PATH_MAX], *text;
+    char file[AQ_PATH_SIZE], *text;
     size_t bytes;
-    snprintf(file, sizeof file, "%s/state.json", path);
+    aq_path(file, "%s/state.json", path);
     if (aq_file_read(file, STATE_LIMIT, &text, &bytes, error))
         return NULL;
     json_t *json = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, NULL);
@@ -215,10 +214,10 @@ static json_t *read_state(const char *path, AqCheckpoint *state, AqError *error)
     json_int_t step = -1, updates = -1;
     json_t *files = NULL;
     state->loss = NAN;
-    if (!json || json_unpack(json, "{s:i, s:I, s:I, s:F, s:o, s?F}", "format",
-                             &format, "step", &step, "updates", &updates,
-                             "seconds", &state->seconds, "files", &files,
-                             "loss", &state->loss) ||
+    if (!json ||
+        json_unpack(json, "{s:i, s:I, s:I, s:F, s:o, s?F}", "format", &format,
+                    "step", &step, "updates", &updates, "seconds",
+                    &state->seconds, "files", &files, "loss", &state->loss) ||
         format != FORMAT || step < 0 || step > INT32_MAX || updates < 0 ||
         updates > step || !json_is_object(files)) {
         damaged(file, "is no state of a checkpoint", error);
@@ -240,8 +239,9 @@ static AqStatus check_hash(const char *path, const char *name,
     if (aq_hash_file(path, digits, error))
         return error->status;
     return strcmp(digits, wanted)
-               ? damaged(path, "is damaged: its contents are not those that "
-                               "were written",
+               ? damaged(path,
+                         "is damaged: its contents are not those that "
+                         "were written",
                          error)
                : AQ_OK;
 }
@@ -305,8 +305,8 @@ static AqStatus read_part(const char *folder, const Part *part,
 {
     if (!wants(part, memory))
         return AQ_OK;
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/%s", folder, part->file);
+    char path[AQ_PATH_SIZE];
+    aq_path(path, "%s/%s", folder, part->file);
     if (check_hash(path, part->file, hashes, error))
         return error->status;
     AqTensorFile *file = aq_tensors_open(path, error);
@@ -366,10 +366,10 @@ char *aq_checkpoint_latest(const char *folder, AqArena *arena, AqError *error)
     char *path = NULL;
     int count = scandir(folder, &names, is_checkpoint, by_step);
     if (count > 0) {
-        path = aq_arena_printf(arena, "%s/%s", folder,
-                               names[count - 1]->d_name);
+        path =
+            aq_arena_printf(arena, "%s/%s", folder, names[count - 1]->d_name);
         if (!path)
-            aq_no_memory(error, PATH_MAX);
+            aq_no_memory(error, AQ_PATH_SIZE);
     }
     for (int i = 0; i < count; i++)
         free(names[i]);
@@ -382,8 +382,8 @@ void aq_checkpoint_prune(const char *folder, int keep)
     struct dirent **names = NULL;
     int count = scandir(folder, &names, is_checkpoint, by_step);
     for (int i = 0; i < count; i++) {
-        char path[PATH_MAX];
-        snprintf(path, sizeof path, "%s/%s", folder, names[i]->d_name);
+        char path[AQ_PATH_SIZE];
+        aq_path(path, "%s/%s", folder, names[i]->d_name);
         if (i < count - keep)
             remove_folder(path);
         free(names[i]);

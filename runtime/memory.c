@@ -130,8 +130,8 @@ AqStatus aq_memory_share(AqMemory *memory, const char *name,
 {
     const Array *array = find(from, from_name);
     if (!array || find(memory, name))
-        return aq_fail(error, AQ_INTERNAL, "the array %s cannot be shared as %s",
-                       from_name, name);
+        return aq_fail(error, AQ_INTERNAL,
+                       "the array %s cannot be shared as %s", from_name, name);
     Array *here = add(memory, name, error);
     if (!here)
         return error->status;

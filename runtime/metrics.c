@@ -13,7 +13,7 @@ static const char header[] =
 enum { CSV_LIMIT = 256 << 20, SMOOTH_PARTS = 20 };
 
 struct AqMetrics {
-    char folder[PATH_MAX], path[PATH_MAX];
+    char folder[AQ_PATH_SIZE], path[AQ_PATH_SIZE];
     FILE *file;
     double *step, *loss;
     int64_t count, capacity;
@@ -82,9 +82,8 @@ AqMetrics *aq_metrics_open(const char *folder, int64_t step, AqError *error)
         aq_no_memory(error, sizeof *m);
         return NULL;
     }
-    snprintf(m->folder, sizeof m->folder, "%s", folder);
-    snprintf(m->path, sizeof m->path, "%.*s/metrics.csv", PATH_MAX - 16,
-             folder);
+    aq_path(m->folder, "%s", folder);
+    aq_path(m->path, "%s/metrics.csv", folder);
     if (prepare(m, step, error) == AQ_OK) {
         m->file = fopen(m->path, "ae");
         if (!m->file)
@@ -127,8 +126,8 @@ AqStatus aq_metrics_plot(const AqMetrics *m, AqError *error)
                    .series = series,
                    .series_count = AQ_COUNT(series),
                    .log_y = true};
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%.*s/loss.svg", PATH_MAX - 16, m->folder);
+    char path[AQ_PATH_SIZE];
+    aq_path(path, "%s/loss.svg", m->folder);
     AqStatus status = aq_plot_write(path, &plot, error);
     free(smooth);
     return status;

@@ -21,9 +21,9 @@ static const char *include_folder(void)
 {
     static const char *const folders[] = {AQ_SOURCE_INCLUDE,
                                           AQ_INSTALLED_INCLUDE};
-    char path[PATH_MAX];
+    char path[AQ_PATH_SIZE];
     for (int i = 0; i < AQ_COUNT(folders); i++) {
-        snprintf(path, sizeof path, "%s/aquatint.h", folders[i]);
+        aq_path(path, "%s/aquatint.h", folders[i]);
         if (aq_file_exists(path))
             return folders[i];
     }
@@ -34,8 +34,8 @@ static AqStatus run_compiler(char *const *arguments, const char *source,
                              AqError *error)
 {
     pid_t child;
-    int failed = posix_spawnp(&child, arguments[0], NULL, NULL, arguments,
-                              environ);
+    int failed =
+        posix_spawnp(&child, arguments[0], NULL, NULL, arguments, environ);
     if (failed)
         return aq_fail(error, AQ_UNSUPPORTED,
                        "%s: the C compiler '%s' cannot be run: %s (install gcc "
@@ -60,8 +60,8 @@ static AqStatus compile(const char *source, const char *object, AqError *error)
         return aq_fail(error, AQ_IO,
                        "aquatint.h is neither in %s nor in %s: install again",
                        AQ_SOURCE_INCLUDE, AQ_INSTALLED_INCLUDE);
-    char option[PATH_MAX + 2];
-    snprintf(option, sizeof option, "-I%s", include);
+    char option[AQ_PATH_SIZE];
+    aq_path(option, "-I%s", include);
     char *arguments[] = {(char *)(compiler && *compiler ? compiler : "cc"),
                          "-std=gnu11",
                          "-O1",
@@ -100,12 +100,12 @@ static AqStatus load(const char *name, const char *object, AqModelFile *model,
 static AqStatus open_file(const char *name, const char *folder,
                           AqModelFile *model, AqError *error)
 {
-    char temporary[] = "/tmp/aquatint-model-XXXXXX", object[PATH_MAX];
+    char temporary[] = "/tmp/aquatint-model-XXXXXX", object[AQ_PATH_SIZE];
     if (!folder && !mkdtemp(temporary))
         return aq_fail(error, AQ_IO, "%s: cannot make a folder: %s", temporary,
                        strerror(errno));
-    snprintf(object, sizeof object, "%s/model-%ld.so",
-             folder ? folder : temporary, (long)getpid());
+    aq_path(object, "%s/model-%ld.so", folder ? folder : temporary,
+            (long)getpid());
     if (!compile(name, object, error))
         load(name, object, model, error);
     unlink(object); /* what is loaded stays */
@@ -126,9 +126,8 @@ static void read_source(const char *path, AqModelFile *model)
 static void read_builtin_source(AqModelFile *model)
 {
     read_source(model->info->file, model);
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/%s.c", AQ_INSTALLED_MODELS,
-             model->info->name);
+    char path[AQ_PATH_SIZE];
+    aq_path(path, "%s/%s.c", AQ_INSTALLED_MODELS, model->info->name);
     if (!model->source)
         read_source(path, model);
 }
@@ -138,8 +137,8 @@ AqStatus aq_model_open(const char *name, const char *folder, AqModelFile *model,
 {
     *model = (AqModelFile){0};
     size_t length = strlen(name);
-    bool is_path = strchr(name, '/') ||
-                   (length > 2 && !strcmp(name + length - 2, ".c"));
+    bool is_path =
+        strchr(name, '/') || (length > 2 && !strcmp(name + length - 2, ".c"));
     if (!is_path) {
         model->info = aq_builtin_find(name, error);
         if (model->info)

@@ -19,8 +19,8 @@
 
 enum {
     MOST_THREADS = 256,
-    SPINS = 4000,          /* some 50 microseconds */
-    RANGES_PER_THREAD = 4, /* a launch is dealt out in about so many */
+    SPINS = 4000,             /* some 50 microseconds */
+    RANGES_PER_THREAD = 4,    /* a launch is dealt out in about so many */
     FLUSH_DENORMALS = 0x8040, /* FTZ and DAZ of MXCSR */
 };
 

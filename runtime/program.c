@@ -16,12 +16,12 @@ struct AqCompiled {
     AqPlan *plan;
     AqCode *code;
     AqTarget target;
-    void **bases;   /* of the plan */
+    void **bases;    /* of the plan */
     void **pointers; /* of the plan's buffers */
     AqLaunch *launches;
     int n_launches;
     int first_update; /* the first launch that writes what lives on */
-    int *step_of; /* launch -> step of the plan */
+    int *step_of;     /* launch -> step of the plan */
     void **scratch;
     int64_t scratch_each;
     double flops;
@@ -110,8 +110,7 @@ static AqStatus compile(AqCompiled *c, const AqCompileOptions *options,
     for (int i = 0; i < plan->n_steps; i++)
         if (plan->steps[i].kernel != AQ_NO_NODE)
             kernels[count++] = plan->steps[i].kernel;
-    c->code =
-        aq_compile(c->graph, kernels, count, &c->target, options, error);
+    c->code = aq_compile(c->graph, kernels, count, &c->target, options, error);
     return error->status;
 }
 
@@ -139,9 +138,8 @@ static AqStage copy_stage(const AqStep *step)
 static bool writes_state(const AqCompiled *c, int step)
 {
     const AqStep *s = &c->plan->steps[step];
-    int inputs = s->kernel == AQ_NO_NODE
-                     ? 1
-                     : aq_node(c->graph, s->kernel)->n_inputs;
+    int inputs =
+        s->kernel == AQ_NO_NODE ? 1 : aq_node(c->graph, s->kernel)->n_inputs;
     for (int i = inputs; i < s->count; i++)
         if (c->plan->buffers[s->first + i].base != 0)
             return true;
@@ -151,9 +149,8 @@ static bool writes_state(const AqCompiled *c, int step)
 static void add_launch(AqCompiled *c, int step, AqStage stage)
 {
     c->step_of[c->n_launches] = step;
-    c->launches[c->n_launches++] =
-        (AqLaunch){.stage = stage,
-                   .buffers = c->pointers + c->plan->steps[step].first};
+    c->launches[c->n_launches++] = (AqLaunch){
+        .stage = stage, .buffers = c->pointers + c->plan->steps[step].first};
 }
 
 static AqStatus list_launches(AqCompiled *c, AqError *error)

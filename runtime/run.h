@@ -68,8 +68,8 @@ typedef struct AqCheckpoint {
  * names and layouts, optimizer (every other flat state), state.json with a
  * hash of each file.  Beside, synced, renamed. */
 AqStatus aq_checkpoint_write(const char *folder, const AqCheckpoint *state,
-                             const AqParamTable *params,
-                             const AqMemory *memory, AqError *error);
+                             const AqParamTable *params, const AqMemory *memory,
+                             AqError *error);
 /* Reads it back into the arrays of `memory`; every bit is checked. */
 AqStatus aq_checkpoint_read(const char *path, AqCheckpoint *state,
                             const AqParamTable *params, AqMemory *memory,
@@ -92,7 +92,7 @@ typedef struct AqRunOptions {
     AqProcess process;
     AqOptimizer optimizer;
     uint64_t seed;
-    int64_t steps;       /* total; 0: until the time is over */
+    int64_t steps; /* total; 0: until the time is over */
     int64_t save_every, sample_every, log_every;
     int sample_count, sample_steps;
 } AqRunOptions;
@@ -127,9 +127,9 @@ void aq_metrics_close(AqMetrics *metrics);
 /* What differs from one stretch of a run to the next. */
 typedef struct AqSession {
     int threads;
-    double seconds;       /* of this stretch; 0: no limit */
+    double seconds; /* of this stretch; 0: no limit */
     int64_t memory_limit;
-    int level;            /* forced instruction-set level, 0: the best */
+    int level; /* forced instruction-set level, 0: the best */
     AqCompileOptions compile;
     AqPipelineOptions passes;
     bool resume;
@@ -148,7 +148,7 @@ typedef struct AqSampleOptions {
     uint64_t seed;
     int label; /* -1: all classes in turn */
     AqSampler sampler;
-    bool raw;  /* the weights themselves, not their average */
+    bool raw; /* the weights themselves, not their average */
 } AqSampleOptions;
 
 /* Programs that make pictures out of the states of `memory`. */

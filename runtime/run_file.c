@@ -19,7 +19,9 @@ typedef struct Row {
 } Row;
 
 #define ROW(group, name, kind, member)                                         \
-    {group, name, kind, offsetof(AqRunOptions, member)}
+    {                                                                          \
+        group, name, kind, offsetof(AqRunOptions, member)                      \
+    }
 
 static const Row rows[] = {
     ROW("data", "height", INTEGER, height),
@@ -118,8 +120,7 @@ static void add_data(json_t *root, const AqRunOptions *options,
     char digits[33];
     snprintf(digits, sizeof digits, "%016llx%016llx",
              (unsigned long long)hash.high, (unsigned long long)hash.low);
-    json_object_set_new(data, "pictures",
-                        json_integer(aq_dataset_count(set)));
+    json_object_set_new(data, "pictures", json_integer(aq_dataset_count(set)));
     json_object_set_new(data, "fingerprint", json_string(digits));
 }
 
@@ -140,8 +141,8 @@ AqStatus aq_run_write(const char *folder, const AqRunOptions *options,
     json_decref(root);
     if (!text)
         return aq_no_memory(error, RUN_LIMIT);
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/run.json", folder);
+    char path[AQ_PATH_SIZE];
+    aq_path(path, "%s/run.json", folder);
     AqStatus status = aq_file_write(path, text, strlen(text), error);
     free(text);
     return status;
@@ -199,9 +200,9 @@ static bool read_settings(json_t *root, AqArena *arena, AqRunOptions *options)
 AqStatus aq_run_read(const char *folder, AqArena *arena, AqRunOptions *options,
                      AqError *error)
 {
-    char path[PATH_MAX], *text;
+    char path[AQ_PATH_SIZE], *text;
     size_t bytes;
-    snprintf(path, sizeof path, "%s/run.json", folder);
+    aq_path(path, "%s/run.json", folder);
     if (!aq_file_exists(path))
         return aq_fail(error, AQ_BAD_INPUT,
                        "%s: is no run (it has no run.json)", folder);

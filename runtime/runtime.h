@@ -15,9 +15,9 @@
 typedef struct AqPool AqPool;
 
 typedef struct AqPoolOptions {
-    int threads;      /* 0: as many as there are processors */
-    bool reversed;    /* tasks from the last to the first (tests) */
-    uint32_t delays;  /* not 0: random pauses in tasks, with this seed (tests) */
+    int threads;     /* 0: as many as there are processors */
+    bool reversed;   /* tasks from the last to the first (tests) */
+    uint32_t delays; /* not 0: random pauses in tasks, with this seed (tests) */
 } AqPoolOptions;
 
 /* Fewer threads where the system refuses some; NULL when memory ends.  Every
@@ -40,6 +40,13 @@ bool aq_pool_run(AqPool *pool, const AqLaunch *launches, int count,
 /* Seconds of each launch, for profiles: seconds[count], added to. */
 void aq_pool_run_timed(AqPool *pool, const AqLaunch *launches, int count,
                        void *const *scratch, double *seconds);
+
+/* ---- peak.c: what this machine can do, measured now ---- */
+
+/* Fused multiply-adds from registers, two operations each, on `threads` threads
+ * at an instruction-set level: operations a second. */
+double aq_measure_fma_peak(int threads, int level);
+int64_t aq_peak_rss(void); /* largest resident set of this process, bytes */
 
 /* ---- memory.c: arrays that programs share, by name ---- */
 
@@ -66,10 +73,10 @@ void aq_pages_free(void *pages, int64_t bytes);
 /* ---- program.c: a graph, compiled ---- */
 
 typedef struct AqProgramSettings {
-    AqTarget target;           /* level 0: this processor's */
+    AqTarget target; /* level 0: this processor's */
     AqCompileOptions compile;
     AqPipelineOptions passes;
-    int64_t memory_limit;      /* bytes, 0: what the machine has */
+    int64_t memory_limit; /* bytes, 0: what the machine has */
 } AqProgramSettings;
 
 typedef struct AqCompiled AqCompiled;
@@ -80,9 +87,9 @@ AqCompiled *aq_compiled_new(const AqGraph *graph, AqMemory *memory,
                             AqPool *pool, const AqProgramSettings *settings,
                             AqError *error);
 void aq_compiled_free(AqCompiled *program);
-/* One run.  false: *stop (may be NULL) was set before the first state would have
- * been written, and nothing that lives on was changed; once writing has begun
- * the run is finished. */
+/* One run.  false: *stop (may be NULL) was set before the first state would
+ * have been written, and nothing that lives on was changed; once writing has
+ * begun the run is finished. */
 bool aq_compiled_run(AqCompiled *program, const volatile int *stop);
 const void *aq_compiled_output(const AqCompiled *program, const char *name);
 const AqPlan *aq_compiled_plan(const AqCompiled *program);

@@ -16,16 +16,14 @@ static AqCompiled *compile(AqGraph *graph, AqMemory *memory, AqPool *pool,
 {
     if (!graph)
         return NULL;
-    AqCompiled *program =
-        aq_compiled_new(graph, memory, pool, settings, error);
+    AqCompiled *program = aq_compiled_new(graph, memory, pool, settings, error);
     aq_graph_free(graph);
     return program;
 }
 
 AqGenerator *aq_generator_new(const AqTask *task, const AqSampler *sampler,
                               AqMemory *memory, AqPool *pool, bool raw,
-                              const AqProgramSettings *settings,
-                              AqError *error)
+                              const AqProgramSettings *settings, AqError *error)
 {
     AqGenerator *g = calloc(1, sizeof *g);
     if (!g) {
@@ -40,8 +38,8 @@ AqGenerator *aq_generator_new(const AqTask *task, const AqSampler *sampler,
         g->noise = compile(aq_noise_graph(task, error), g->memory, pool,
                            settings, error);
         if (g->noise)
-            g->step = compile(aq_sampler_graph(task, sampler, error),
-                              g->memory, pool, settings, error);
+            g->step = compile(aq_sampler_graph(task, sampler, error), g->memory,
+                              pool, settings, error);
     }
     if (g->step)
         return g;

@@ -96,14 +96,14 @@ static AqStatus open_data(Train *t)
 
 static AqStatus open_model(Train *t)
 {
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/model.c", t->folder);
+    char path[AQ_PATH_SIZE];
+    aq_path(path, "%s/model.c", t->folder);
     const char *name = t->session->resume ? path : t->options->model;
     if (aq_model_open(name, t->folder, &t->model, t->error))
         return t->error->status;
     t->task = task_of(t, t->options->batch);
-    t->graph = aq_training_graph(&t->task, &t->options->optimizer, &t->seen,
-                                 t->error);
+    t->graph =
+        aq_training_graph(&t->task, &t->options->optimizer, &t->seen, t->error);
     if (!t->graph)
         return t->error->status;
     t->params = aq_params(t->graph);
@@ -126,8 +126,8 @@ static void print_memory(const Train *t)
     int64_t flat = t->params->floats * 4, all = aq_memory_bytes(t->memory);
     const AqPlan *plan = aq_compiled_plan(t->program);
     int64_t scratch = aq_compiled_scratch(t->program);
-    int64_t data = (int64_t)aq_dataset_bytes(t->set) +
-                   aq_loader_bytes(t->loader);
+    int64_t data =
+        (int64_t)aq_dataset_bytes(t->set) + aq_loader_bytes(t->loader);
     fprintf(stderr,
             "memory  %.0f MiB: parameters %.1f, optimizer and average %.1f, "
             "activations and gradients %.1f, scratch %.1f, data %.1f\n",
@@ -164,14 +164,14 @@ static AqStatus start_weights(Train *t)
 
 static AqStatus read_checkpoint(Train *t)
 {
-    char folder[PATH_MAX];
-    snprintf(folder, sizeof folder, "%s/checkpoints", t->folder);
+    char folder[AQ_PATH_SIZE];
+    aq_path(folder, "%s/checkpoints", t->folder);
     AqArena *arena = aq_arena_new();
     if (!arena)
         return aq_no_memory(t->error, sizeof folder);
     char *path = aq_checkpoint_latest(folder, arena, t->error);
-    if (path && !aq_checkpoint_read(path, &t->state, t->params, t->memory,
-                                    t->error))
+    if (path &&
+        !aq_checkpoint_read(path, &t->state, t->params, t->memory, t->error))
         fprintf(stderr, "resumed %s\n", path);
     aq_arena_free(arena);
     return t->error->status;
@@ -187,8 +187,8 @@ static AqStatus compile_program(Train *t)
     if (!t->memory)
         return t->error->status;
     AqProgramSettings settings = settings_of(t);
-    t->program = aq_compiled_new(t->graph, t->memory, t->pool, &settings,
-                                 t->error);
+    t->program =
+        aq_compiled_new(t->graph, t->memory, t->pool, &settings, t->error);
     return t->error->status;
 }
 
@@ -206,8 +206,8 @@ static AqStatus start_loader(Train *t)
 /* run.json last: a folder that has it is a run that can be resumed. */
 static AqStatus write_run(Train *t)
 {
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/model.c", t->folder);
+    char path[AQ_PATH_SIZE];
+    aq_path(path, "%s/model.c", t->folder);
     if (!t->model.source)
         return aq_fail(t->error, AQ_IO,
                        "%s: the source of this model was not found, and a run "
@@ -221,11 +221,11 @@ static AqStatus write_run(Train *t)
 
 static AqStatus set_up(Train *t)
 {
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/checkpoints", t->folder);
+    char path[AQ_PATH_SIZE];
+    aq_path(path, "%s/checkpoints", t->folder);
     if (aq_make_folders(path, t->error))
         return t->error->status;
-    snprintf(path, sizeof path, "%s/samples", t->folder);
+    aq_path(path, "%s/samples", t->folder);
     if (aq_make_folders(path, t->error) || open_model(t) || open_data(t) ||
         compile_program(t) || start_weights(t))
         return t->error->status;
@@ -266,13 +266,12 @@ static AqStatus draw_samples(Train *t, AqGenerator *generator, float *pixels)
         return t->error->status;
     AqSamples samples = {pixels, o->sample_count, o->height, o->width,
                          o->channels};
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/samples/%06lld.png", t->folder,
-             (long long)t->state.step);
+    char path[AQ_PATH_SIZE];
+    aq_path(path, "%s/samples/%06lld.png", t->folder, (long long)t->state.step);
     if (aq_grid_write(path, &samples, 0, t->error))
         return t->error->status;
-    snprintf(path, sizeof path, "%s/samples/%06lld-nearest.png", t->folder,
-             (long long)t->state.step);
+    aq_path(path, "%s/samples/%06lld-nearest.png", t->folder,
+            (long long)t->state.step);
     return aq_pairs_write(path, &samples, t->set, t->error);
 }
 
@@ -286,9 +285,8 @@ static AqStatus write_samples(Train *t)
     AqTask task = task_of(t, AQ_MIN(o->sample_count, 16));
     AqSampler sampler = {.kind = AQ_SAMPLER_DDIM, .clip = true};
     AqProgramSettings settings = settings_of(t);
-    AqGenerator *generator = aq_generator_new(&task, &sampler, t->memory,
-                                              t->pool, false, &settings,
-                                              t->error);
+    AqGenerator *generator = aq_generator_new(
+        &task, &sampler, t->memory, t->pool, false, &settings, t->error);
     size_t floats = (size_t)o->sample_count * (size_t)o->height *
                     (size_t)o->width * (size_t)o->channels;
     float *pixels = generator ? malloc(floats * sizeof *pixels) : NULL;
@@ -305,8 +303,8 @@ static AqStatus write_samples(Train *t)
 
 static AqStatus write_checkpoint(Train *t)
 {
-    char folder[PATH_MAX];
-    snprintf(folder, sizeof folder, "%s/checkpoints", t->folder);
+    char folder[AQ_PATH_SIZE];
+    aq_path(folder, "%s/checkpoints", t->folder);
     if (aq_checkpoint_write(folder, &t->state, t->params, t->memory, t->error))
         return t->error->status;
     aq_checkpoint_prune(folder, KEEP_CHECKPOINTS);
@@ -368,14 +366,13 @@ static AqStatus count_skip(Train *t, double loss)
 static AqStatus write_row(Train *t, double now)
 {
     double seconds = now - t->interval_began;
-    AqMetricsRow row = {
-        .step = t->state.step,
-        .seconds = t->state.seconds + now - t->began,
-        .loss = t->loss_sum / (double)t->interval_losses,
-        .gradient_norm = output(t, "gradient_norm"),
-        .learning_rate = output(t, "learning_rate"),
-        .images_per_second =
-            (double)t->interval_steps * t->options->batch / seconds};
+    AqMetricsRow row = {.step = t->state.step,
+                        .seconds = t->state.seconds + now - t->began,
+                        .loss = t->loss_sum / (double)t->interval_losses,
+                        .gradient_norm = output(t, "gradient_norm"),
+                        .learning_rate = output(t, "learning_rate"),
+                        .images_per_second = (double)t->interval_steps *
+                                             t->options->batch / seconds};
     t->interval_began = now;
     t->loss_sum = 0;
     t->interval_steps = t->interval_losses = 0;
@@ -399,12 +396,11 @@ static void show_progress(Train *t, double now, bool last)
     double seconds = seconds_left(t, now);
     if (isfinite(seconds))
         aq_duration(left, sizeof left, fmax(seconds, 0));
-    aq_progress_show(&t->progress, last,
-                     "step %lld%s%.0lld  loss %.4f  %.1f images/s%s%s",
-                     (long long)t->state.step, t->options->steps ? "/" : "",
-                     (long long)t->options->steps, t->state.loss,
-                     t->options->batch / t->step_seconds,
-                     *left ? "  left " : "", left);
+    aq_progress_show(
+        &t->progress, last, "step %lld%s%.0lld  loss %.4f  %.1f images/s%s%s",
+        (long long)t->state.step, t->options->steps ? "/" : "",
+        (long long)t->options->steps, t->state.loss,
+        t->options->batch / t->step_seconds, *left ? "  left " : "", left);
 }
 
 static void account(Train *t, double loss, double began, double now)

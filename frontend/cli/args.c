@@ -47,11 +47,11 @@ static AqStatus take(AqCli *cli, int option, const char *value)
 static void list_options(const AqCliCommand *command, struct option *options)
 {
     for (int i = 0; i < command->n_options; i++)
-        options[i] = (struct option){
-            .name = command->options[i].name,
-            .has_arg =
-                command->options[i].argument ? required_argument : no_argument,
-            .val = FIRST_CODE + i};
+        options[i] = (struct option){.name = command->options[i].name,
+                                     .has_arg = command->options[i].argument
+                                                    ? required_argument
+                                                    : no_argument,
+                                     .val = FIRST_CODE + i};
     options[command->n_options] =
         (struct option){.name = "help", .val = HELP_CODE};
 }
@@ -63,7 +63,8 @@ AqStatus aq_cli_parse(AqCli *cli, const AqCliCommand *command, int argc,
     *cli = (AqCli){.command = command};
     list_options(command, options);
     opterr = 0;
-    for (int code; (code = getopt_long(argc, argv, ":h", options, NULL)) >= 0;) {
+    for (int code;
+         (code = getopt_long(argc, argv, ":h", options, NULL)) >= 0;) {
         if (code == HELP_CODE || code == 'h') {
             *help = true;
             return AQ_OK;
@@ -107,8 +108,8 @@ static void print_option(const AqCliOption *option, FILE *out)
 
 void aq_cli_help(const AqCliCommand *command, FILE *out)
 {
-    fprintf(out, "usage: aquatint %s %s\n%s\n\n", command->name,
-            command->words, command->summary);
+    fprintf(out, "usage: aquatint %s %s\n%s\n\n", command->name, command->words,
+            command->summary);
     for (int i = 0; i < command->n_options; i++)
         print_option(&command->options[i], out);
     if (command->details)

@@ -22,7 +22,7 @@ typedef struct AqCli {
     const char *value[AQ_CLI_MOST_OPTIONS]; /* by option; NULL: not given */
     const char *sets[AQ_CLI_MOST_WORDS];    /* every --set, in order */
     int n_sets;
-    const char *words[AQ_CLI_MOST_WORDS];   /* what is no option */
+    const char *words[AQ_CLI_MOST_WORDS]; /* what is no option */
     int n_words;
     AqError error;
 } AqCli;
@@ -44,8 +44,8 @@ bool aq_cli_given(const AqCli *cli, const char *option);
 const char *aq_cli_text(AqCli *cli, const char *option, const char *otherwise);
 int64_t aq_cli_int(AqCli *cli, const char *option, int64_t otherwise,
                    int64_t min, int64_t max);
-double aq_cli_real(AqCli *cli, const char *option, double otherwise,
-                   double min, double max);
+double aq_cli_real(AqCli *cli, const char *option, double otherwise, double min,
+                   double max);
 int64_t aq_cli_bytes(AqCli *cli, const char *option); /* 8G, 300M; 0: none */
 /* Prints the error, if there is one: the exit status. */
 int aq_cli_fail(AqCli *cli);
@@ -60,11 +60,15 @@ int aq_cli_choice(AqCli *cli, const char *option, int otherwise,
         {"memory", "SIZE", "refuse to use more, such as 8G"},                  \
         {"level", "3|4", "force AVX2 (3) or AVX-512 (4)"},                     \
         {"no-cache", NULL, "compile everything anew"},                         \
-        {"dump", "PASS", "print the graph after a pass (input, simplify, "     \
-                         "split, tidy, fuse)"},                                \
+        {"dump", "PASS",                                                       \
+         "print the graph after a pass (input, simplify, "                     \
+         "split, tidy, fuse)"},                                                \
         {"time-passes", NULL, "print what each pass takes"},                   \
-        {"verify-passes", NULL, "evaluate the graph before and after each "    \
-                                "pass, and compare"}
+    {                                                                          \
+        "verify-passes", NULL,                                                 \
+            "evaluate the graph before and after each "                        \
+            "pass, and compare"                                                \
+    }
 /* Fills `session` but for `resume`; SIGINT and SIGTERM set its stop flag. */
 AqStatus aq_cli_session(AqCli *cli, AqSession *session);
 AqStatus aq_cli_settings(AqCli *cli, AqSetting *settings, int most, int *count);
@@ -77,20 +81,26 @@ AqStatus aq_cli_size(AqCli *cli, const char *option, int otherwise, int *height,
     {"schedule", "NAME", "linear, scaled_linear or cosine (default linear)"},  \
         {"prediction", "NAME", "epsilon, v or x0 (default epsilon)"},          \
         {"timesteps", "N", "of the process (default 1000)"},                   \
-        {"min-snr", "GAMMA", "weigh the loss by min(SNR, GAMMA) (default: no)"}
+    {                                                                          \
+        "min-snr", "GAMMA", "weigh the loss by min(SNR, GAMMA) (default: no)"  \
+    }
 #define AQ_CLI_OPTIMIZER_OPTIONS                                               \
     {"optimizer", "NAME", "adamw, adam, sgd, rmsprop, adagrad"},               \
         {"lr", "RATE", "learning rate (default 2e-4)"},                        \
-        {"rate", "NAME", "constant, linear, cosine; the latter fall to 0 at "  \
-                         "--steps (default constant)"},                        \
+        {"rate", "NAME",                                                       \
+         "constant, linear, cosine; the latter fall to 0 at "                  \
+         "--steps (default constant)"},                                        \
         {"warmup", "N", "steps in which the rate rises (default 0)"},          \
         {"beta1", "B", "of Adam (default 0.9)"},                               \
         {"beta2", "B", "of Adam (default 0.999)"},                             \
         {"momentum", "M", "of SGD and RMSprop (default 0.9)"},                 \
         {"decay", "D", "of the weights (default 0.01 for adamw, else 0)"},     \
         {"clip", "NORM", "largest norm of the gradient, 0: none (default 1)"}, \
-        {"ema", "D", "decay of the average of weights, 0: none (default "      \
-                     "0.9999)"}
+    {                                                                          \
+        "ema", "D",                                                            \
+            "decay of the average of weights, 0: none (default "               \
+            "0.9999)"                                                          \
+    }
 void aq_cli_process(AqCli *cli, AqProcess *process);
 void aq_cli_optimizer(AqCli *cli, double total_steps, AqOptimizer *optimizer);
 

@@ -63,15 +63,15 @@ AqStatus aq_cli_session(AqCli *cli, AqSession *session)
     static Watch watch;
     watch = (Watch){.dump = aq_cli_text(cli, "dump", NULL),
                     .timed = aq_cli_given(cli, "time-passes")};
-    *session = (AqSession){
-        .threads = (int)aq_cli_int(cli, "threads", 0, 1, 256),
-        .memory_limit = aq_cli_bytes(cli, "memory"),
-        .level = (int)aq_cli_int(cli, "level", 0, 3, 4),
-        .compile = {.no_cache = aq_cli_given(cli, "no-cache")},
-        .passes = {.verify = aq_cli_given(cli, "verify-passes"),
-                   .after = after_pass,
-                   .context = &watch},
-        .stop = &stop_requested};
+    *session =
+        (AqSession){.threads = (int)aq_cli_int(cli, "threads", 0, 1, 256),
+                    .memory_limit = aq_cli_bytes(cli, "memory"),
+                    .level = (int)aq_cli_int(cli, "level", 0, 3, 4),
+                    .compile = {.no_cache = aq_cli_given(cli, "no-cache")},
+                    .passes = {.verify = aq_cli_given(cli, "verify-passes"),
+                               .after = after_pass,
+                               .context = &watch},
+                    .stop = &stop_requested};
     if (check_dump(cli, watch.dump) == AQ_OK && !cli->error.status)
         catch_signals();
     return cli->error.status;
@@ -103,7 +103,8 @@ AqStatus aq_cli_size(AqCli *cli, const char *option, int otherwise, int *height,
         return AQ_OK;
     char rest;
     int n = sscanf(text, "%dx%d%c", height, width, &rest);
-    if (n == 1 && !strchr(text, 'x') && strspn(text, "0123456789") == strlen(text)) {
+    if (n == 1 && !strchr(text, 'x') &&
+        strspn(text, "0123456789") == strlen(text)) {
         *width = *height;
         n = 2;
     }

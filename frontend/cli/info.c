@@ -111,16 +111,16 @@ static void model_info(AqCli *cli, const char *name)
 
 static void print_checkpoint(AqCli *cli, const char *run, AqArena *arena)
 {
-    char folder[PATH_MAX];
-    snprintf(folder, sizeof folder, "%s/checkpoints", run);
+    char folder[AQ_PATH_SIZE];
+    aq_path(folder, "%s/checkpoints", run);
     const char *path = aq_checkpoint_latest(folder, arena, &cli->error);
     AqCheckpoint state;
     AqParamTable none = {0};
     AqMemory *memory = aq_memory_new(&cli->error);
     if (!path)
         printf("checkpoint  none yet\n");
-    else if (memory && !aq_checkpoint_read(path, &state, &none, memory,
-                                           &cli->error)) {
+    else if (memory &&
+             !aq_checkpoint_read(path, &state, &none, memory, &cli->error)) {
         char time[32];
         printf("checkpoint  %s: step %lld (%lld updates) after %s, loss %.4f\n",
                path, (long long)state.step, (long long)state.updates,

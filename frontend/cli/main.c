@@ -9,9 +9,10 @@ static const AqCliCommand *const commands[] = {
 
 static void usage(FILE *out)
 {
-    fputs("usage: aquatint COMMAND ...\n"
-          "Trains diffusion models on CPUs, compiled for exactly this model.\n\n",
-          out);
+    fputs(
+        "usage: aquatint COMMAND ...\n"
+        "Trains diffusion models on CPUs, compiled for exactly this model.\n\n",
+        out);
     for (int i = 0; i < AQ_COUNT(commands); i++)
         fprintf(out, "  %-8s %s\n", commands[i]->name, commands[i]->summary);
     fputs("\naquatint COMMAND --help tells a command's options; "

@@ -44,9 +44,8 @@ static AqRate rate_of(AqCli *cli, double total_steps)
 void aq_cli_optimizer(AqCli *cli, double total_steps, AqOptimizer *optimizer)
 {
     static const char *const kinds[] = {
-        [AQ_ADAMW] = "adamw",     [AQ_ADAM] = "adam",
-        [AQ_SGD] = "sgd",         [AQ_RMSPROP] = "rmsprop",
-        [AQ_ADAGRAD] = "adagrad",
+        [AQ_ADAMW] = "adamw",     [AQ_ADAM] = "adam",       [AQ_SGD] = "sgd",
+        [AQ_RMSPROP] = "rmsprop", [AQ_ADAGRAD] = "adagrad",
     };
     AqOptimizerKind kind = (AqOptimizerKind)aq_cli_choice(
         cli, "optimizer", AQ_ADAMW, kinds, AQ_COUNT(kinds));

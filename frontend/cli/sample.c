@@ -38,8 +38,8 @@ typedef struct Sampling {
 
 static AqStatus read_options(Sampling *s)
 {
-    static const char *const samplers[] = {[AQ_SAMPLER_DDIM] = "ddim",
-                                           [AQ_SAMPLER_DDPM] = "ddpm"};
+    static const char *const samplers[] = {
+        [AQ_SAMPLER_DDIM] = "ddim", [AQ_SAMPLER_DDPM] = "ddpm"};
     AqCli *cli = s->cli;
     if (cli->n_words != 1)
         return aq_fail(&cli->error, AQ_BAD_INPUT,
@@ -51,9 +51,8 @@ static AqStatus read_options(Sampling *s)
     int total = aq_process_steps(&s->run.process);
     s->options = (AqSampleOptions){
         .count = (int)aq_cli_int(cli, "count", 64, 1, 1 << 16),
-        .steps = (int)aq_cli_int(cli, "steps",
-                                 kind == AQ_SAMPLER_DDPM ? total : 50, 1,
-                                 total),
+        .steps = (int)aq_cli_int(
+            cli, "steps", kind == AQ_SAMPLER_DDPM ? total : 50, 1, total),
         .seed = (uint64_t)aq_cli_int(cli, "seed", 0, 0, INT64_MAX),
         .label = (int)aq_cli_int(cli, "label", -1, 0, 1 << 20),
         .raw = aq_cli_given(cli, "raw"),
@@ -71,9 +70,9 @@ static AqStatus read_options(Sampling *s)
 
 static AqStatus open_model(Sampling *s)
 {
-    char path[PATH_MAX];
+    char path[AQ_PATH_SIZE];
     AqError *error = &s->cli->error;
-    snprintf(path, sizeof path, "%s/model.c", s->cli->words[0]);
+    aq_path(path, "%s/model.c", s->cli->words[0]);
     if (aq_model_open(path, NULL, &s->model, error))
         return error->status;
     const AqRunOptions *r = &s->run;
@@ -103,8 +102,8 @@ static AqStatus read_weights(Sampling *s)
     if (!aq_memory_array(s->memory, average ? "ema" : "weights",
                          params->floats * 4, error))
         return error->status;
-    char folder[PATH_MAX];
-    snprintf(folder, sizeof folder, "%s/checkpoints", s->cli->words[0]);
+    char folder[AQ_PATH_SIZE];
+    aq_path(folder, "%s/checkpoints", s->cli->words[0]);
     char *path = aq_checkpoint_latest(folder, s->arena, error);
     if (!path)
         return aq_fail(error, AQ_BAD_INPUT, "%s: has no checkpoint yet",

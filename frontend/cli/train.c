@@ -5,8 +5,9 @@
 #include <string.h>
 
 static const AqCliOption options[] = {
-    {"data", "WHAT", "a folder of PNG and JPEG files, or emoji, "
-                     "emoji:smileys, emoji:animals, ..."},
+    {"data", "WHAT",
+     "a folder of PNG and JPEG files, or emoji, "
+     "emoji:smileys, emoji:animals, ..."},
     {"out", "DIR", "the run's folder"},
     {"resume", "DIR", "go on with a run where its last checkpoint is"},
     {"size", "N|HxW", "pictures are resized and cropped to it (default 32)"},
@@ -15,14 +16,16 @@ static const AqCliOption options[] = {
     {"steps", "N", "stop after so many steps, all stretches together"},
     {"minutes", "M", "stop this stretch after so long"},
     {"hours", "H", "the same in hours"},
-    {"set", "NAME=VALUE", "an option of the model (aquatint info MODEL lists "
-                          "them)"},
+    {"set", "NAME=VALUE",
+     "an option of the model (aquatint info MODEL lists "
+     "them)"},
     {"seed", "N", "of weights, data order and noise (default 0)"},
     {"no-flip", NULL, "never mirror a picture"},
     {"crop", "WHERE", "centre or random (default centre)"},
     {"labels", NULL, "train with the classes of the data"},
-    {"label-dropout", "P", "how often the class is hidden, for guidance "
-                           "(default 0.1)"},
+    {"label-dropout", "P",
+     "how often the class is hidden, for guidance "
+     "(default 0.1)"},
     AQ_CLI_PROCESS_OPTIONS,
     AQ_CLI_OPTIMIZER_OPTIONS,
     {"log-every", "N", "steps a row of metrics.csv (default 10)"},
@@ -98,9 +101,9 @@ static AqStatus read_options(AqCli *cli, AqRunOptions *run)
 static bool may_change(const char *name)
 {
     static const char *const free_options[] = {
-        "resume", "steps",    "minutes", "hours",       "threads",
-        "memory", "no-cache", "dump",    "time-passes", "verify-passes",
-        "level"};
+        "resume",      "steps",         "minutes",  "hours",
+        "threads",     "memory",        "no-cache", "dump",
+        "time-passes", "verify-passes", "level"};
     for (int i = 0; i < AQ_COUNT(free_options); i++)
         if (!strcmp(free_options[i], name))
             return true;
@@ -135,8 +138,8 @@ static AqStatus start_options(AqCli *cli, AqRunOptions *run, const char *out)
     if (!out)
         return aq_fail(&cli->error, AQ_BAD_INPUT,
                        "--out is missing: the folder of the run");
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/run.json", out);
+    char path[AQ_PATH_SIZE];
+    aq_path(path, "%s/run.json", out);
     if (aq_file_exists(path))
         return aq_fail(&cli->error, AQ_BAD_INPUT,
                        "%s: there is a run already; go on with --resume %s, or "
@@ -151,8 +154,7 @@ static int train(AqCli *cli)
     AqSession session;
     AqArena *arena = aq_arena_new();
     bool resume = aq_cli_given(cli, "resume");
-    const char *folder =
-        aq_cli_text(cli, resume ? "resume" : "out", NULL);
+    const char *folder = aq_cli_text(cli, resume ? "resume" : "out", NULL);
     if (!arena)
         aq_no_memory(&cli->error, sizeof run);
     else if (resume)

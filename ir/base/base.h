@@ -90,6 +90,11 @@ const char *aq_nearest(const char *word, const char *const *names, int count);
 
 /* file.c: files written whole */
 
+enum { AQ_PATH_SIZE = 4096 };
+/* A path out of pieces.  One that is too long for the system becomes one that
+ * cannot be opened and begins like it. */
+void aq_path(char path[AQ_PATH_SIZE], const char *format, ...) AQ_PRINTF(2, 3);
+
 /* Writes beside, syncs, renames over `path`, syncs the folder: after it returns
  * the file is complete, and at no instant is it half there. */
 AqStatus aq_file_write(const char *path, const void *data, size_t bytes,

@@ -14,6 +14,16 @@ struct AqFileWriter {
     char path[PATH_MAX], beside[PATH_MAX];
 };
 
+void aq_path(char path[AQ_PATH_SIZE], const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int length = vsnprintf(path, AQ_PATH_SIZE, format, args);
+    va_end(args);
+    if (length < 0 || length >= AQ_PATH_SIZE)
+        strcpy(path + 200, "...: too long");
+}
+
 static AqStatus refused(AqError *error, const char *what, const char *path)
 {
     return aq_fail(error, AQ_IO, "%s: cannot %s: %s", path, what,

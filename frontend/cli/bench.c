@@ -1,0 +1,269 @@
+/* aquatint bench: the training step of a model, timed. */
+#include "frontend/cli/cli.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const AqCliOption options[] = {
+    {"batch", "N", "pictures a step (default 8)"},
+    {"size", "N|HxW", "of the pictures (default 32)"},
+    {"channels", "N", "of the pictures (default 3)"},
+    {"set", "NAME=VALUE", "an option of the model"},
+    {"steps", "N", "steps timed (default 5)"},
+    {"kernels", NULL, "where the time goes, kernel by kernel"},
+    {"json", NULL, "one line of JSON"},
+    AQ_CLI_PROCESS_OPTIONS,
+    AQ_CLI_OPTIMIZER_OPTIONS,
+    AQ_CLI_COMPILE_OPTIONS,
+};
+
+typedef struct Bench {
+    AqCli *cli;
+    AqSession session;
+    AqModelFile model;
+    AqSetting settings[AQ_CLI_MOST_WORDS];
+    AqTask task;
+    AqTarget target;
+    AqPool *pool;
+    AqMemory *memory;
+    AqCompiled *program;
+    int64_t parameters;
+    int steps;
+    double began, first, median, least, forward_flops, peak;
+} Bench;
+
+static AqStatus read_options(Bench *b, AqOptimizer *optimizer)
+{
+    AqCli *cli = b->cli;
+    if (cli->n_words != 1)
+        return aq_fail(&cli->error, AQ_BAD_INPUT, "give one model");
+    b->task.settings = b->settings;
+    aq_cli_settings(cli, b->settings, AQ_COUNT(b->settings),
+                    &b->task.n_settings);
+    aq_cli_size(cli, "size", 32, &b->task.height, &b->task.width);
+    b->task.channels = (int)aq_cli_int(cli, "channels", 3, 1, 4096);
+    b->task.batch = (int)aq_cli_int(cli, "batch", 8, 1, 65536);
+    b->steps = (int)aq_cli_int(cli, "steps", 5, 1, 10000);
+    aq_cli_process(cli, &b->task.process);
+    aq_cli_optimizer(cli, 1000, optimizer);
+    if (cli->error.status || aq_cli_session(cli, &b->session) ||
+        aq_target_host(b->session.level, &b->target, &cli->error))
+        return cli->error.status;
+    return aq_model_open(cli->words[0], NULL, &b->model, &cli->error);
+}
+
+static double forward_flops(Bench *b)
+{
+    AqGraph *graph = aq_forward_graph(&b->task, NULL, &b->cli->error);
+    double flops = graph ? aq_graph_flops(graph) : 0;
+    aq_graph_free(graph);
+    return flops;
+}
+
+static void fill_inputs(Bench *b, const AqParamTable *params)
+{
+    uint32_t key[2] = {1, 2};
+    int64_t bytes = 0;
+    float *x = aq_memory_find(b->memory, "x", &bytes);
+    int32_t *sample = aq_memory_find(b->memory, "sample", NULL);
+    for (int64_t i = 0; x && i < bytes / 4; i++)
+        x[i] = sinf((float)i);
+    for (int i = 0; sample && i < b->task.batch; i++)
+        sample[i] = i;
+    float *weights = aq_memory_find(b->memory, "weights", NULL);
+    float *ema = aq_memory_find(b->memory, "ema", NULL);
+    aq_params_start(params, key, weights);
+    if (ema)
+        memcpy(ema, weights, (size_t)params->floats * sizeof *ema);
+}
+
+static AqStatus compile(Bench *b, const AqOptimizer *optimizer)
+{
+    AqError *error = &b->cli->error;
+    b->task.model = b->model.info;
+    b->forward_flops = forward_flops(b);
+    AqGraph *graph = aq_training_graph(&b->task, optimizer, NULL, error);
+    AqPoolOptions pool = {.threads = b->session.threads};
+    b->pool = graph ? aq_pool_new(&pool, error) : NULL;
+    b->memory = b->pool ? aq_memory_new(error) : NULL;
+    AqProgramSettings settings = {.target = b->target,
+                                  .compile = b->session.compile,
+                                  .passes = b->session.passes,
+                                  .memory_limit = b->session.memory_limit};
+    if (b->memory)
+        b->program =
+            aq_compiled_new(graph, b->memory, b->pool, &settings, error);
+    const AqParamTable *params = b->program ? aq_params(graph) : NULL;
+    if (params) {
+        b->parameters = params->trained;
+        fill_inputs(b, params);
+    }
+    aq_graph_free(graph);
+    return error->status;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static AqStatus measure(Bench *b)
+{
+    double *seconds = malloc((size_t)b->steps * sizeof *seconds);
+    if (!seconds)
+        return aq_no_memory(&b->cli->error, (size_t)b->steps * 8);
+    aq_compiled_run(b->program, NULL);
+    b->first = aq_seconds() - b->began;
+    aq_compiled_run(b->program, NULL);
+    for (int i = 0; i < b->steps; i++) {
+        double began = aq_seconds();
+        aq_compiled_run(b->program, NULL);
+        seconds[i] = aq_seconds() - began;
+    }
+    qsort(seconds, (size_t)b->steps, sizeof *seconds, by_value);
+    b->median = seconds[b->steps / 2];
+    b->least = seconds[0];
+    free(seconds);
+    b->peak = aq_measure_fma_peak(aq_pool_threads(b->pool), b->target.level);
+    return AQ_OK;
+}
+
+static void print_json(const Bench *b)
+{
+    printf("{\"aquatint\": \"%s\", \"model\": \"%s\", \"batch\": %d, "
+           "\"threads\": %d, \"target\": \"%s\", \"parameters\": %lld, "
+           "\"step_s\": %.4f, \"step_min_s\": %.4f, \"gflops\": %.1f, "
+           "\"peak_gflops\": %.1f, \"first_step_s\": %.2f, \"peak_rss\": "
+           "%lld}\n",
+           AQ_VERSION, b->model.info->name, b->task.batch,
+           aq_pool_threads(b->pool), b->target.cpu, (long long)b->parameters,
+           b->median, b->least, 3 * b->forward_flops / b->median / 1e9,
+           b->peak / 1e9, b->first, (long long)aq_peak_rss());
+}
+
+static void print_text(const Bench *b)
+{
+    double rate = 3 * b->forward_flops / b->median;
+    printf("%s: %lld parameters, %dx%dx%d, batch %d, %d threads, %s\n",
+           b->model.info->name, (long long)b->parameters, b->task.height,
+           b->task.width, b->task.channels, b->task.batch,
+           aq_pool_threads(b->pool), b->target.cpu);
+    printf("step          %.4f s (median of %d; least %.4f s)\n", b->median,
+           b->steps, b->least);
+    printf("work          %.1f GFLOP/s, %.0f %% of the FMA peak of %.1f\n",
+           rate / 1e9, 100 * rate / b->peak, b->peak / 1e9);
+    printf("first step    %.2f s after the start\n", b->first);
+    printf("memory        %.0f MiB at most\n",
+           (double)aq_peak_rss() / (1 << 20));
+}
+
+/* ---- kernels ---- */
+
+typedef struct KernelTime {
+    AqId kernel;
+    double seconds, flops;
+} KernelTime;
+
+static int by_seconds(const void *a, const void *b)
+{
+    const KernelTime *x = a, *y = b;
+    return (x->seconds < y->seconds) - (x->seconds > y->seconds);
+}
+
+/* What a contraction does, and on which shapes. */
+static void describe(const AqGraph *graph, AqId kernel, AqText *out)
+{
+    const AqGraph *body = aq_attr_body(aq_node(graph, kernel));
+    for (AqId id = 0; id < body->count; id++) {
+        const AqNode *node = aq_node(body, id);
+        AqLowering how = aq_op_info[node->op].lowering;
+        if (how != AQ_LOWER_contract && how != AQ_LOWER_attend)
+            continue;
+        aq_text_printf(out, "%s ", aq_op_info[node->op].name);
+        for (int i = 0; i < AQ_MIN(node->n_inputs, 2); i++) {
+            aq_type_text(out, &aq_node(body, node->inputs[i])->type);
+            aq_text_add(out, " ");
+        }
+        return;
+    }
+    AqType type = aq_result_type(graph, kernel, 0);
+    aq_text_printf(out, "map to ");
+    aq_type_text(out, &type);
+    aq_text_add(out, " ");
+}
+
+static void print_kernel(const AqGraph *graph, const KernelTime *k,
+                         double total, double peak)
+{
+    AqText text = {0};
+    describe(graph, k->kernel, &text);
+    printf("%8.3f ms %5.1f %%  ", 1e3 * k->seconds, 100 * k->seconds / total);
+    if (k->flops > 0)
+        printf("%6.1f GFLOP/s %3.0f %%  ", k->flops / k->seconds / 1e9,
+               100 * k->flops / k->seconds / peak);
+    else
+        printf("%22s", "");
+    const AqNode *node = aq_node(graph, k->kernel);
+    printf("%s%s\n", text.data ? text.data : "", node->scope);
+    aq_text_free(&text);
+}
+
+static AqStatus print_kernels(Bench *b)
+{
+    enum { RUNS = 3 };
+    const AqPlan *plan = aq_compiled_plan(b->program);
+    const AqGraph *graph = aq_compiled_graph(b->program);
+    double *seconds = calloc((size_t)plan->n_steps + 1, sizeof *seconds);
+    KernelTime *times = calloc((size_t)plan->n_steps + 1, sizeof *times);
+    double total = 0;
+    int count = 0;
+    for (int i = 0; seconds && times && i < RUNS; i++)
+        aq_compiled_profile(b->program, seconds);
+    for (int i = 0; seconds && times && i < plan->n_steps; i++) {
+        total += seconds[i] / RUNS;
+        if (plan->steps[i].kernel == AQ_NO_NODE)
+            continue;
+        times[count++] =
+            (KernelTime){plan->steps[i].kernel, seconds[i] / RUNS,
+                         aq_node_flops(graph, plan->steps[i].kernel)};
+    }
+    if (times)
+        qsort(times, (size_t)count, sizeof *times, by_seconds);
+    for (int i = 0; i < count; i++)
+        print_kernel(graph, &times[i], total, b->peak);
+    printf("%8.3f ms in %d kernels\n", 1e3 * total, count);
+    free(seconds);
+    free(times);
+    return AQ_OK;
+}
+
+static int bench(AqCli *cli)
+{
+    AqOptimizer optimizer;
+    Bench b = {.cli = cli, .began = aq_seconds()};
+    if (!read_options(&b, &optimizer) && !compile(&b, &optimizer) &&
+        !measure(&b)) {
+        if (aq_cli_given(cli, "json"))
+            print_json(&b);
+        else
+            print_text(&b);
+        if (aq_cli_given(cli, "kernels"))
+            print_kernels(&b);
+    }
+    aq_compiled_free(b.program);
+    aq_memory_free(b.memory);
+    aq_pool_free(b.pool);
+    aq_model_close(&b.model);
+    return aq_cli_fail(cli);
+}
+
+const AqCliCommand aq_cli_bench = {
+    .name = "bench",
+    .words = "MODEL [options]",
+    .summary = "time the training step of a model",
+    .options = options,
+    .n_options = AQ_COUNT(options),
+    .run = bench,
+};

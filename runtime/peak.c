@@ -1,0 +1,66 @@
+/* The processor's limit, measured where it is compared: as many independent
+ * fused multiply-adds as registers hold. */
+#include "runtime/runtime.h"
+
+#include <immintrin.h>
+#include <sys/resource.h>
+
+enum { ROUNDS = 1 << 16, TRIES = 40, CHAINS = 12 };
+
+typedef struct Peak {
+    int level;
+    double best[256]; /* operations a second, of each thread */
+} Peak;
+
+#define DEFINE_CHAINS(name, level_name, Vector, set1, fmadd, lanes)            \
+    __attribute__((target(level_name), noinline)) static float name(void)      \
+    {                                                                          \
+        Vector a[CHAINS], x = set1(0.999f), y = set1(0.001f);                  \
+        for (int i = 0; i < CHAINS; i++)                                       \
+            a[i] = set1((float)i);                                             \
+        for (int r = 0; r < ROUNDS; r++) {                                     \
+            _Pragma("GCC unroll 12") for (int i = 0; i < CHAINS; i++) a[i] =   \
+                fmadd(a[i], x, y);                                             \
+            __asm__ volatile("" : "+m"(r)); /* keep every round */             \
+        }                                                                      \
+        float sum = 0;                                                         \
+        for (int i = 0; i < CHAINS; i++)                                       \
+            sum += ((const float *)&a[i])[0];                                  \
+        return sum;                                                            \
+    }
+
+DEFINE_CHAINS(chains_v3, "avx2,fma", __m256, _mm256_set1_ps, _mm256_fmadd_ps, 8)
+DEFINE_CHAINS(chains_v4, "avx512f", __m512, _mm512_set1_ps, _mm512_fmadd_ps, 16)
+
+static void measure(void *context, int index)
+{
+    Peak *peak = context;
+    volatile float sink;
+    int lanes = peak->level >= 4 ? 16 : 8;
+    for (int i = 0; i < TRIES; i++) {
+        double began = aq_seconds();
+        sink = peak->level >= 4 ? chains_v4() : chains_v3();
+        double seconds = aq_seconds() - began;
+        double rate = 2.0 * lanes * CHAINS * ROUNDS / seconds;
+        peak->best[index] = AQ_MAX(peak->best[index], rate);
+    }
+    (void)sink;
+}
+
+double aq_measure_fma_peak(int threads, int level)
+{
+    Peak peak = {.level = level};
+    threads = AQ_MIN(threads, AQ_COUNT(peak.best));
+    aq_parallel(threads, threads, measure, &peak);
+    double sum = 0;
+    for (int i = 0; i < threads; i++)
+        sum += peak.best[i];
+    return sum;
+}
+
+int64_t aq_peak_rss(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (int64_t)usage.ru_maxrss * 1024;
+}
