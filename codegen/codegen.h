@@ -71,4 +71,9 @@ const AqStage *aq_code_stages(const AqCode *code, int i, int *n_stages);
 const AqCodeStatistics *aq_code_statistics(const AqCode *code);
 void aq_code_free(AqCode *code); /* no thread may be inside it */
 
+/* ---- version.c ---- */
+
+/* Adds a line for LLVM and one for OpenBLAS. */
+void aq_code_versions(AqText *text);
+
 #endif

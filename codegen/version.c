@@ -1,0 +1,19 @@
+/* Which libraries machine code comes from. */
+#include "codegen/codegen.h"
+
+#include <cblas.h>
+#include <llvm-c/Core.h>
+#include <llvm-c/Target.h>
+
+void aq_code_versions(AqText *text)
+{
+#if LLVM_VERSION_MAJOR >= 16
+    unsigned major, minor, patch;
+    LLVMGetVersion(&major, &minor, &patch);
+#else
+    unsigned major = LLVM_VERSION_MAJOR, minor = LLVM_VERSION_MINOR;
+    unsigned patch = 0;
+#endif
+    aq_text_printf(text, "LLVM %u.%u.%u\n", major, minor, patch);
+    aq_text_printf(text, "%s\n", openblas_get_config());
+}
