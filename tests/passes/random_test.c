@@ -196,12 +196,84 @@ static void test_a_pass_twice_is_once(void **state)
         }
 }
 
+/* ---- large reductions, which split cuts ---- */
+
+/* Some dimensions of 1, primes, powers of two; some 10^5 elements. */
+static AqType large_type(uint64_t *seed)
+{
+    const int64_t sizes[] = {1, 2, 3, 16, 64, 97, 128, 509, 1024, 30011};
+    AqType type = {.element = AQ_F32, .rank = 2};
+    type.rank += (int)aq_test_below(seed, 3);
+    do {
+        for (int i = 0; i < type.rank; i++)
+            type.dim[i] = sizes[aq_test_below(seed, AQ_COUNT(sizes))];
+    } while (aq_elements(&type) < 80000 || aq_elements(&type) > 400000);
+    return type;
+}
+
+static int reductions_in(const AqGraph *g)
+{
+    int count = 0;
+    for (AqId id = 0; id < g->count; id++) {
+        AqOp op = aq_node(g, id)->op;
+        count += op == AQ_OP_reduce_sum || op == AQ_OP_reduce_max ||
+                 op == AQ_OP_moments;
+    }
+    return count;
+}
+
+static AqGraph *large_reduction(uint64_t seed)
+{
+    AqGraph *g = aq_graph_new();
+    assert_non_null(g);
+    AqType type = large_type(&seed);
+    AqAttr name = aq_text(AQ_KEY_NAME, "x");
+    AqId x = aq_build(g, AQ_OP_input, &type, NULL, 0, &name, 1);
+    int64_t axes[AQ_MAX_RANK];
+    int count = 0;
+    for (int i = 0; i < type.rank; i++)
+        if (aq_test_below(&seed, 3) || (i == type.rank - 1 && !count))
+            axes[count++] = i;
+    AqAttr attr = aq_ints(AQ_KEY_AXES, axes, count);
+    AqId both = aq_build(g, AQ_OP_moments, NULL, &x, 1, &attr, 1);
+    aq_graph_output(g, "sum",
+                    aq_reduce_node(g, AQ_OP_reduce_sum, x, axes, count), false);
+    aq_graph_output(g, "max",
+                    aq_reduce_node(g, AQ_OP_reduce_max, x, axes, count), false);
+    aq_graph_output(g, "mean", aq_result_node(g, both, 0), false);
+    aq_graph_output(g, "m2", aq_result_node(g, both, 1), false);
+    assert_string_equal(g->error.text, "");
+    return g;
+}
+
+static void test_split_keeps_large_reductions(void **state)
+{
+    (void)state;
+    int cut = 0;
+    for (uint64_t seed = 1; seed <= 25; seed++) {
+        AqTarget target;
+        AqError error = {0};
+        AqPassContext cx = context(&target, &error);
+        AqGraph *g = large_reduction(seed);
+        AqGraph *parts = after(aq_pass_named("split"), g, &cx);
+        cut += reductions_in(parts) > reductions_in(g);
+        aq_compare_graphs(g, parts, seed, 1e-9, &error);
+        if (error.status != AQ_OK)
+            fail_msg("seed %llu: %s", (unsigned long long)seed, error.text);
+        check_idempotent(aq_pass_named("split"), g, seed);
+        aq_graph_free(parts);
+        aq_graph_free(g);
+    }
+    assert_true(cut > 5 && cut < 25); /* both cases occur */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients_are_slopes),
         cmocka_unit_test(test_the_pipeline_keeps_values),
         cmocka_unit_test(test_a_pass_twice_is_once),
+        cmocka_unit_test(test_split_keeps_large_reductions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
