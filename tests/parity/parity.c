@@ -25,7 +25,7 @@ typedef struct Case {
     AqError error;
     Run *run;
     AqTask task;
-    Golden step, model;
+    AqGolden step, model;
     json_t *numbers;  /* step.json */
     int64_t shape[4]; /* of x, as PyTorch has it */
     AqPrediction prediction;
@@ -78,10 +78,10 @@ static bool same_shape(const AqParamInfo *p, const AqTensorInfo *info)
 }
 
 /* A tensor of a file, in our layout, at its place in a flat array. */
-static bool place_tensor(Case *c, Golden *from, const AqParamInfo *p,
+static bool place_tensor(Case *c, const AqGolden *from, const AqParamInfo *p,
                          const char *name, double *flat)
 {
-    const AqTensorInfo *info = golden_find(from, name);
+    const AqTensorInfo *info = aq_golden_find(from, name);
     int64_t count = aq_elements(&p->type);
     float *theirs = AQ_NEW_ARRAY(c->arena, float, 2 * count);
     if (!info || !same_shape(p, info)) {
@@ -99,7 +99,7 @@ static bool place_tensor(Case *c, Golden *from, const AqParamInfo *p,
     return true;
 }
 
-static double *place_all(Case *c, Golden *from, const char *prefix)
+static double *place_all(Case *c, const AqGolden *from, const char *prefix)
 {
     double *flat = AQ_NEW_ARRAY(c->arena, double, c->params->floats);
     for (int i = 0; flat && i < c->params->count; i++) {
@@ -149,7 +149,7 @@ static AqTensor loss_of(const Case *c, AqTensor y)
 
 static bool read_inputs(Case *c)
 {
-    const AqTensorInfo *x = golden_find(&c->step, "xt");
+    const AqTensorInfo *x = aq_golden_find(&c->step, "xt");
     if (!x || x->rank != 4) {
         aq_fail(&c->error, AQ_BAD_INPUT, "step.safetensors has no image xt");
         return false;
@@ -158,15 +158,15 @@ static bool read_inputs(Case *c)
     c->task.batch = (int)x->shape[0];
     c->task.height = (int)x->shape[2];
     c->task.width = (int)x->shape[3];
-    if (golden_find(&c->step, "v"))
+    if (aq_golden_find(&c->step, "v"))
         c->prediction = AQ_VELOCITY;
-    const double *xt = golden_read(&c->step, "xt");
+    const double *xt = aq_golden_read(&c->step, "xt");
     if (!xt)
         return false;
-    bind(c, "x", channels_last(c->arena, xt, c->shape));
-    bind(c, "t", golden_read(&c->step, "t"));
+    bind(c, "x", aq_channels_last(c->arena, xt, c->shape));
+    bind(c, "t", aq_golden_read(&c->step, "t"));
     if (c->task.classes)
-        bind(c, "label", golden_read(&c->step, "class_labels"));
+        bind(c, "label", aq_golden_read(&c->step, "class_labels"));
     return fine(c);
 }
 
@@ -263,21 +263,21 @@ static void run(Case *c, AqValue *values)
 
 static void check_step(Case *c)
 {
-    const double *theirs = golden_read(&c->step, output_name(c));
-    const double *target = golden_read(&c->step, target_name(c));
+    const double *theirs = aq_golden_read(&c->step, output_name(c));
+    const double *target = aq_golden_read(&c->step, target_name(c));
     if (!theirs || !target || !build(c))
         return;
     load_weights(c);
     find_weighting(c, theirs, target);
-    bind_weight(c, golden_read(&c->step, "t"));
-    bind(c, "target", channels_last(c->arena, target, c->shape));
+    bind_weight(c, aq_golden_read(&c->step, "t"));
+    bind(c, "target", aq_channels_last(c->arena, target, c->shape));
     AqTensor y = model_output(c);
     differentiate(c, loss_of(c, y));
     AqValue *values = AQ_NEW_ARRAY(c->arena, AqValue, c->graph->n_outputs);
     run(c, values);
     if (!fine(c))
         return;
-    double *ours = channels_first(c->arena, values[0].data, c->shape);
+    double *ours = aq_channels_first(c->arena, values[0].data, c->shape);
     int64_t count = aq_elements(&values[0].type);
     report(&c->report, "step: output", off_by(ours, theirs, count),
            output_limit);
@@ -291,7 +291,7 @@ static void check_step(Case *c)
 
 typedef struct Training {
     json_t *numbers; /* train.json */
-    Golden tensors;
+    AqGolden tensors;
     const double *x0, *t, *noise; /* t and noise of all steps */
     double *m, *v, *ema, *start;
     double counters[2]; /* step, updates */
@@ -315,8 +315,8 @@ static void bind_data(Case *c, const Training *tr, int step)
         target[i] = c->prediction == AQ_VELOCITY ? s * noise[i] - n * tr->x0[i]
                                                  : noise[i];
     }
-    bind(c, "x", channels_last(c->arena, x, c->shape));
-    bind(c, "target", channels_last(c->arena, target, c->shape));
+    bind(c, "x", aq_channels_last(c->arena, x, c->shape));
+    bind(c, "target", aq_channels_last(c->arena, target, c->shape));
     bind(c, "t", t);
     bind_weight(c, t);
 }
@@ -384,7 +384,7 @@ static void compare_movement(Case *c, const Training *tr, const char *prefix,
                              const double *ours)
 {
     int64_t count = c->params->floats;
-    double *theirs = place_all(c, (Golden *)&tr->tensors, prefix);
+    double *theirs = place_all(c, &tr->tensors, prefix);
     double *off = AQ_NEW_ARRAY(c->arena, double, 2 * count);
     if (!theirs || !off)
         return;
@@ -426,16 +426,16 @@ static void check_training(Case *c)
 {
     Training tr = {.numbers = read_numbers(c, "train.json")};
     if (tr.numbers && build_training(c, &tr) &&
-        golden_open(&tr.tensors, c->report.folder, "train.safetensors",
-                    c->arena, &c->error)) {
-        tr.x0 = golden_read(&c->step, "x0");
-        tr.t = golden_read(&tr.tensors, "t");
-        tr.noise = golden_read(&tr.tensors, "noise");
+        aq_golden_open(&tr.tensors, c->report.folder, "train.safetensors",
+                       c->arena, &c->error)) {
+        tr.x0 = aq_golden_read(&c->step, "x0");
+        tr.t = aq_golden_read(&tr.tensors, "t");
+        tr.noise = aq_golden_read(&tr.tensors, "noise");
         bind_states(c, &tr);
         if (fine(c))
             ten_steps(c, &tr);
     }
-    golden_close(&tr.tensors);
+    aq_golden_close(&tr.tensors);
     json_decref(tr.numbers);
 }
 
@@ -453,9 +453,10 @@ static bool check_folder(const char *folder, Run *how)
         .report = {.folder = folder}, .arena = aq_arena_new(), .run = how};
     c.numbers = read_numbers(&c, "step.json");
     if (c.numbers && config_read(folder, &c.task, c.arena, &c.error) &&
-        golden_open(&c.step, folder, "step.safetensors", c.arena, &c.error) &&
-        golden_open(&c.model, folder, "diffusion_pytorch_model.safetensors",
-                    c.arena, &c.error) &&
+        aq_golden_open(&c.step, folder, "step.safetensors", c.arena,
+                       &c.error) &&
+        aq_golden_open(&c.model, folder, "diffusion_pytorch_model.safetensors",
+                       c.arena, &c.error) &&
         read_inputs(&c)) {
         check_step(&c);
         if (fine(&c) && has_training(&c))
@@ -465,8 +466,8 @@ static bool check_folder(const char *folder, Run *how)
         printf("%s: FAILED: %s\n", folder, c.error.text);
         c.report.failed++;
     }
-    golden_close(&c.step);
-    golden_close(&c.model);
+    aq_golden_close(&c.step);
+    aq_golden_close(&c.model);
     json_decref(c.numbers);
     aq_graph_free(c.graph);
     aq_arena_free(c.arena);

@@ -4,26 +4,7 @@
 #define AQ_PARITY_H
 
 #include "frontend/dsl/dsl.h"
-#include "runtime/files.h"
-
-/* ---- golden.c: reading ---- */
-
-/* Tensors of one safetensors file as doubles, in PyTorch's layout. */
-typedef struct Golden {
-    AqArena *arena;
-    AqTensorFile *file;
-    AqError *error;
-} Golden;
-
-bool golden_open(Golden *golden, const char *folder, const char *name,
-                 AqArena *arena, AqError *error);
-void golden_close(Golden *golden);
-const AqTensorInfo *golden_find(Golden *golden, const char *name);
-/* NULL, and an error, if there is none; `part` of `parts` equal parts. */
-const double *golden_read(Golden *golden, const char *name);
-/* (N, C, H, W) -> (N, H, W, C), and back */
-double *channels_last(AqArena *arena, const double *x, const int64_t *shape);
-double *channels_first(AqArena *arena, const double *x, const int64_t *shape);
+#include "tests/support/golden.h"
 
 /* ---- config.c: config.json as a task ---- */
 

@@ -1,29 +1,29 @@
 /* Reading golden files. */
-#include "tests/parity/parity.h"
+#include "tests/support/golden.h"
 
-bool golden_open(Golden *golden, const char *folder, const char *name,
-                 AqArena *arena, AqError *error)
+bool aq_golden_open(AqGolden *golden, const char *folder, const char *name,
+                    AqArena *arena, AqError *error)
 {
     char *path = aq_arena_printf(arena, "%s/%s", folder, name);
-    *golden = (Golden){arena, NULL, error};
+    *golden = (AqGolden){arena, NULL, error};
     golden->file = path ? aq_tensors_open(path, error) : NULL;
     return golden->file != NULL;
 }
 
-void golden_close(Golden *golden)
+void aq_golden_close(AqGolden *golden)
 {
     if (golden->file)
         aq_tensors_close(golden->file);
 }
 
-const AqTensorInfo *golden_find(Golden *golden, const char *name)
+const AqTensorInfo *aq_golden_find(const AqGolden *golden, const char *name)
 {
     return aq_tensors_find(golden->file, name);
 }
 
-const double *golden_read(Golden *golden, const char *name)
+const double *aq_golden_read(const AqGolden *golden, const char *name)
 {
-    const AqTensorInfo *info = golden_find(golden, name);
+    const AqTensorInfo *info = aq_golden_find(golden, name);
     if (!info) {
         aq_fail(golden->error, AQ_BAD_INPUT, "there is no tensor \"%s\"", name);
         return NULL;
@@ -57,12 +57,12 @@ static double *turn(AqArena *arena, const double *x, const int64_t *shape,
     return out;
 }
 
-double *channels_last(AqArena *arena, const double *x, const int64_t *shape)
+double *aq_channels_last(AqArena *arena, const double *x, const int64_t *shape)
 {
     return turn(arena, x, shape, true);
 }
 
-double *channels_first(AqArena *arena, const double *x, const int64_t *shape)
+double *aq_channels_first(AqArena *arena, const double *x, const int64_t *shape)
 {
     return turn(arena, x, shape, false);
 }
