@@ -112,8 +112,8 @@ bool aq_scan_int(AqScanner *p, const char *what, int64_t *value)
     errno = 0;
     *value = strtoll(p->at, &end, 10);
     if (errno)
-        return aq_scan_fail(p, "the number %.40s does not fit into 64 bits",
-                            p->at);
+        return aq_scan_fail(p, "the number %.*s does not fit into 64 bits",
+                            AQ_MIN((int)(end - p->at), 40), p->at);
     p->at = end;
     return true;
 }
