@@ -767,4 +767,52 @@ __attribute__((format(printf, 3, 4))) AqTensor
 aq_model_fail_(AqPlace at, AqModel *m, const char *format, ...);
 #define aq_model_fail(m, ...) aq_model_fail_(AQ_HERE, m, __VA_ARGS__)
 
+/* ---- programs: a graph of one's own, compiled and run (runtime/public.c) ----
+ *
+ *     AqProgram *p = aq_program_new(graph);
+ *     float *x = aq_program_array(p, "x", NULL);
+ *     for (int step = 0; step < 100; step++) {
+ *         ... fill x ...
+ *         aq_program_run(p);
+ *         printf("%g\n", aq_program_number(p, "loss"));
+ *     }
+ *     if (aq_program_error(p)) ...
+ *     aq_program_free(p);
+ *
+ * The first mistake sticks here as well, and everything after it does nothing.
+ * A program belongs to one thread at a time; it runs on threads of its own. */
+
+typedef struct AqProgram AqProgram;
+
+typedef struct AqProgramOptions {
+    AqGraph *graph; /* only read, and not needed afterwards */
+    /* The parameters and states of this program are those of `with`, which has
+     * to live longer, and so are the threads.  Both graphs must make the same
+     * parameters in the same order. */
+    AqProgram *with;
+    int threads;   /* 0: one for each processor; never changes a result */
+    uint64_t seed; /* of the parameters' values at the beginning */
+    int end_;
+} AqProgramOptions;
+
+/* Compiles for this processor.  States begin as zeros, parameters ("weights")
+ * and their average ("ema") with their initial values.  NULL when memory ends;
+ * what else can go wrong is told by aq_program_error. */
+AqProgram *aq_program_new_(AqProgramOptions o);
+#define aq_program_new(...)                                                    \
+    aq_program_new_(AQ_ARGS(AqProgramOptions, __VA_ARGS__))
+void aq_program_free(AqProgram *program);
+/* The first mistake, one sentence, or NULL. */
+const char *aq_program_error(const AqProgram *program);
+/* An input, a state or an output, row by row: float, or int32_t where the graph
+ * says integer; *elements (may be NULL) is how many.  Inputs and states may be
+ * written between runs.  An output holds what the last run left there.  The
+ * address stays.  NULL, and an error, if there is no such name. */
+void *aq_program_array(AqProgram *program, const char *name, int64_t *elements);
+/* The first number of an output; NaN, and an error, if there is no such name.
+ */
+double aq_program_number(AqProgram *program, const char *name);
+/* One run; false if there was a mistake before. */
+bool aq_program_run(AqProgram *program);
+
 #endif
