@@ -134,6 +134,8 @@ static bool reads_in_place(Fuse *f, AqId v, AqId leaf)
     return true;
 }
 
+static bool needs(Fuse *f, AqId leaf, int target);
+
 /* Whether group g needs, directly or not, a value that `target` writes. */
 static bool reaches(Fuse *f, int g, int target)
 {
@@ -143,14 +145,25 @@ static bool reaches(Fuse *f, int g, int target)
     if (group->seen == f->stamp)
         return false;
     group->seen = f->stamp;
-    for (int i = 0; i < group->n_leaves; i++) {
-        AqId leaf = aq_fuse_base(f, group->leaves[i]);
-        if (f->role[leaf] == ROLE_ALIAS) /* a concat: written late, read late */
+    for (int i = 0; i < group->n_leaves; i++)
+        if (needs(f, group->leaves[i], target))
             return true;
-        if (f->role[leaf] == ROLE_RESULT &&
-            reaches(f, f->group_of[leaf], target))
+    return false;
+}
+
+/* The same of the kernels behind a stored value. */
+static bool needs(Fuse *f, AqId leaf, int target)
+{
+    leaf = aq_fuse_base(f, leaf);
+    if (f->role[leaf] == ROLE_RESULT)
+        return reaches(f, f->group_of[leaf], target);
+    if (f->role[leaf] != ROLE_ALIAS || f->visited[leaf] == f->stamp)
+        return false;
+    f->visited[leaf] = f->stamp;
+    const AqNode *concat = node_of(f, leaf);
+    for (int i = 0; i < concat->n_inputs; i++)
+        if (needs(f, concat->inputs[i], target))
             return true;
-    }
     return false;
 }
 
