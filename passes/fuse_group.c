@@ -189,11 +189,8 @@ static bool stays_acyclic(Fuse *f, int g, const FuseGroup *newcomer)
                 return false;
             continue;
         }
-        AqId base = aq_fuse_base(f, leaf);
-        if (is_member(group, base) || f->role[base] == ROLE_ALIAS)
-            return false;
         f->stamp++;
-        if (f->role[base] == ROLE_RESULT && reaches(f, f->group_of[base], g))
+        if (needs(f, leaf, g))
             return false;
     }
     return true;

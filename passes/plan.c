@@ -155,30 +155,24 @@ static void find_lives(Planner *p)
 
 /* ---- updates in place ---- */
 
-/* Whether the body uses arg `index` only at the index it is computing. */
-static bool body_reads_in_place(const AqGraph *body, int index,
-                                const AqType *type)
+/* Whether the body uses arg `index` only at the index it is computing: what
+ * depends on it is never moved or looked up. */
+static bool reads_in_place(Planner *p, const AqGraph *body, int index)
 {
-    bool tainted = false;
+    bool *depends = AQ_NEW_ARRAY(p->scratch, bool, body->count);
+    if (!depends)
+        return false;
     for (AqId id = 0; id < body->count; id++) {
         const AqNode *node = aq_node(body, id);
-        unsigned facts = aq_op_info[node->op].facts;
-        for (int i = 0; i < node->n_inputs; i++) {
-            const AqNode *input = aq_node(body, node->inputs[i]);
-            if (input->op != AQ_OP_arg ||
-                aq_attr_int(input, AQ_KEY_INDEX, 0) != index)
-                continue;
-            if (!(facts & AQ_POINTWISE) || !aq_same_shape(&node->type, type))
-                tainted = true;
-        }
+        depends[id] = node->op == AQ_OP_arg &&
+                      aq_attr_int(node, AQ_KEY_INDEX, 0) == index;
+        for (int i = 0; i < node->n_inputs; i++)
+            depends[id] = depends[id] || depends[node->inputs[i]];
+        bool pointwise = aq_op_info[node->op].facts & AQ_POINTWISE;
+        if (depends[id] && !pointwise && node->op != AQ_OP_arg)
+            return false;
     }
-    for (AqId id = 0; id < body->count; id++) { /* nor behind movement */
-        const AqNode *node = aq_node(body, id);
-        if (!aq_same_shape(&node->type, type) &&
-            aq_op_info[node->op].facts & AQ_MOVES)
-            tainted = tainted || aq_elements(type) > 1;
-    }
-    return !tainted;
+    return true;
 }
 
 static bool overlaps_base(const Planner *p, AqId id, int base)
@@ -189,7 +183,7 @@ static bool overlaps_base(const Planner *p, AqId id, int base)
 
 /* Whether `value`, a kernel's result, may be written into `base` when its
  * kernel runs. */
-static bool may_update(const Planner *p, AqId value, int base)
+static bool may_update(Planner *p, AqId value, int base)
 {
     const AqNode *result = node_of(p, value);
     if (result->op != AQ_OP_result)
@@ -205,7 +199,7 @@ static bool may_update(const Planner *p, AqId value, int base)
                 continue;
             if (p->step_of[id] > p->step_of[writer])
                 return false;
-            if (id == writer && !body_reads_in_place(body, i, &result->type))
+            if (id == writer && !reads_in_place(p, body, i))
                 return false;
         }
     }
