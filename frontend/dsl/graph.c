@@ -111,8 +111,8 @@ AqScope aq_sub_(AqPlace at, AqScope s, const char *format, ...)
     va_end(args);
     if (length >= (int)sizeof(name) || !plain_path(name)) {
         aq_complain(at, s.graph,
-                    "scope \"%s\": 1 to 255 letters, digits, _ and . are "
-                    "needed",
+                    "scope \"%s\": 1 to 255 letters, digits, _ and . make "
+                    "a name",
                     name);
         return s;
     }

@@ -34,7 +34,9 @@ AqTensor aq_linear_(AqPlace at, AqLinear a)
     if (!start_layer(&at, "linear", a.scope, a.x))
         return aq_wrap(a.scope.graph, AQ_NO_NODE);
     if (a.units < 1)
-        return aq_complain(at, a.scope.graph, "linear: %d units", a.units);
+        return aq_complain(
+            at, a.scope.graph,
+            "linear: the number of units must be positive, not %d", a.units);
     AqShape shape = aq_shape(a.x);
     if (shape.rank < 2)
         return needs(at, a.x, "linear", "(N, ..., I)");
@@ -65,7 +67,9 @@ static bool sensible_conv(AqPlace at, const AqConv2d *a, int64_t inputs)
 {
     AqGraph *g = a->x.graph;
     if (a->channels < 1)
-        aq_complain(at, g, "conv2d: %d channels", a->channels);
+        aq_complain(at, g,
+                    "conv2d: the number of channels must be positive, not %d",
+                    a->channels);
     else if (a->kernel < 1 || a->stride < 1 || a->dilation < 1)
         aq_complain(at, g,
                     "conv2d: kernel %d, stride %d, dilation %d must be "
@@ -227,7 +231,9 @@ AqTensor aq_embedding_(AqPlace at, AqEmbedding a)
     if (!start_layer(&at, "embedding", a.scope, a.index))
         return aq_wrap(a.scope.graph, AQ_NO_NODE);
     if (a.count < 1 || a.units < 1)
-        return aq_complain(at, a.scope.graph, "embedding: %d rows of %d units",
+        return aq_complain(at, a.scope.graph,
+                           "embedding: the numbers of rows and units must be "
+                           "positive, not %d and %d",
                            a.count, a.units);
     AqTensor table = aq_param(a.scope, "weight", AQ_SHAPE(a.count, a.units),
                               .init = AQ_INIT_NORMAL, .value = 1);

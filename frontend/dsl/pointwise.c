@@ -162,10 +162,10 @@ AqTensor aq_select_(AqPlace at, AqTensor condition, AqTensor a, AqTensor b)
     AqGraph *g = aq_enter(at, "select", all, 3);
     if (!g)
         return aq_lost(condition.graph ? condition : a);
-    AqType type;
-    if (!joint_shape(aq_type_of(a), aq_type_of(b), &type))
+    AqType chosen, type;
+    if (!joint_shape(aq_type_of(a), aq_type_of(b), &chosen))
         return do_not_broadcast(at, "select", a, b);
-    if (!joint_shape(&type, aq_type_of(condition), &type))
+    if (!joint_shape(&chosen, aq_type_of(condition), &type))
         return do_not_broadcast(at, "select", condition, a);
     if (!at.scope)
         at.scope = g->scope;
