@@ -16,18 +16,33 @@ extern char **environ;
 
 enum { SOURCE_LIMIT = 16 << 20 };
 
-/* Where aquatint.h is: beside the sources it was built from, or installed. */
-static const char *include_folder(void)
+/* A path below the folder of this library: what was installed beside it.  (The
+ * prefix is chosen at installation, after everything was compiled.) */
+static void beside_library(char path[AQ_PATH_SIZE], const char *below)
 {
-    static const char *const folders[] = {AQ_SOURCE_INCLUDE,
-                                          AQ_INSTALLED_INCLUDE};
+    Dl_info library;
+    const char *slash = NULL;
+    if (dladdr((void *)beside_library, &library) && library.dli_fname)
+        slash = strrchr(library.dli_fname, '/');
+    if (slash)
+        aq_path(path, "%.*s/%s", (int)(slash - library.dli_fname),
+                library.dli_fname, below);
+    else
+        aq_path(path, "%s", below);
+}
+
+/* Where aquatint.h is: installed, or beside the sources it was built from. */
+static bool include_folder(char folder[AQ_PATH_SIZE])
+{
     char path[AQ_PATH_SIZE];
-    for (int i = 0; i < AQ_COUNT(folders); i++) {
-        aq_path(path, "%s/aquatint.h", folders[i]);
+    beside_library(folder, AQ_TO_INCLUDE);
+    for (int i = 0; i < 2; i++) {
+        aq_path(path, "%s/aquatint.h", folder);
         if (aq_file_exists(path))
-            return folders[i];
+            return true;
+        aq_path(folder, "%s", AQ_SOURCE_INCLUDE);
     }
-    return NULL;
+    return false;
 }
 
 static AqStatus run_compiler(char *const *arguments, const char *source,
@@ -55,12 +70,13 @@ static AqStatus run_compiler(char *const *arguments, const char *source,
 /* The object is named for its contents: the loader keeps what it has opened. */
 static AqStatus compile(const char *source, const char *object, AqError *error)
 {
-    const char *include = include_folder(), *compiler = getenv("CC");
-    if (!include)
+    const char *compiler = getenv("CC");
+    char include[AQ_PATH_SIZE], option[AQ_PATH_SIZE];
+    if (!include_folder(include))
         return aq_fail(error, AQ_IO,
-                       "aquatint.h is neither in %s nor in %s: install again",
-                       AQ_SOURCE_INCLUDE, AQ_INSTALLED_INCLUDE);
-    char option[AQ_PATH_SIZE];
+                       "aquatint.h is neither in %s nor where libaquatint is "
+                       "installed: install again",
+                       AQ_SOURCE_INCLUDE);
     aq_path(option, "-I%s", include);
     char *arguments[] = {(char *)(compiler && *compiler ? compiler : "cc"),
                          "-std=gnu11",
@@ -122,14 +138,15 @@ static void read_source(const char *path, AqModelFile *model)
         model->source = NULL;
 }
 
-/* The text of a model of the library: where it was built, or installed. */
+/* The text of a model of the library: where it was installed, or built. */
 static void read_builtin_source(AqModelFile *model)
 {
-    read_source(model->info->file, model);
-    char path[AQ_PATH_SIZE];
-    aq_path(path, "%s/%s.c", AQ_INSTALLED_MODELS, model->info->name);
+    char folder[AQ_PATH_SIZE], path[AQ_PATH_SIZE];
+    beside_library(folder, AQ_TO_MODELS);
+    aq_path(path, "%s/%s.c", folder, model->info->name);
+    read_source(path, model);
     if (!model->source)
-        read_source(path, model);
+        read_source(model->info->file, model);
 }
 
 AqStatus aq_model_open(const char *name, const char *folder, AqModelFile *model,
