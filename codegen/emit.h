@@ -40,6 +40,9 @@ AqStatus aq_kernel_of(const AqGraph *graph, AqId id, const AqTarget *target,
                       AqKernel *kernel, AqError *error);
 const AqKernelKind *aq_kernel_kind(const AqKernel *kernel, AqError *error);
 
+/* One row a kind; each file defines its own. */
+extern const AqKernelKind aq_kind_map;
+
 /* ---- compile.c: plans ---- */
 
 typedef struct AqEmit AqEmit;
@@ -217,51 +220,67 @@ void aq_index_text(const AqIndexTable *t, AqIndex a, AqText *text);
 
 typedef struct AqExpr AqExpr;
 
-/* Called first for every node; a value other than NULL is taken. */
+/* Called first for pinned nodes; a value other than NULL is taken. */
 typedef LLVMValueRef AqExprHook(AqExpr *x, AqId node, const AqIndex *index,
                                 void *context);
 
 enum { AQ_MAX_LEVELS = 12 };
 
 struct AqExpr {
-    AqEmit *e; /* NULL: only walk (see aq_expr_walk) */
-    AqArena *arena;
+    AqEmit *e;
     const AqGraph *body;
-    const int *uses; /* of the body's nodes */
+    int *uses; /* of the body's nodes */
+    bool *pinned;
     AqIndexTable *t;
     int lanes;
-    LLVMValueRef mask;     /* lanes that count; NULL: all */
+    LLVMValueRef mask; /* lanes that count (aq_expr_mask); NULL: all */
+    int mask_level;
+    bool guarded;          /* indices may be out of range: the mask tells */
     LLVMValueRef *buffers; /* base of each `arg` of the body, by index */
     AqExprHook *hook;
     void *hook_context;
-    int level; /* of loops entered */
-    LLVMBasicBlockRef before[AQ_MAX_LEVELS + 1];
-    struct AqExprMemo *memo;
+    int level;   /* where code is placed now */
+    int entered; /* loops entered */
+    LLVMBasicBlockRef home, before[AQ_MAX_LEVELS + 1];
+    struct AqMemo *memo;
+    LLVMValueRef *tables; /* constant arrays of `table` nodes */
 };
 
-AqExpr *aq_expr_new(AqEmit *e, const AqGraph *body, int lanes);
+/* `buffers` has a place for each arg index of the body.  NULL when memory
+ * ends. */
+AqExpr *aq_expr_new(AqEmit *e, const AqGraph *body, LLVMValueRef *buffers,
+                    int lanes);
 /* Tells that a loop was entered: values that do not depend on it are placed in
- * `before`, whose terminator they precede.  Its variables get level x->level.
- */
+ * `before`, whose terminator they precede.  Its variables get the level that
+ * x->entered has from now on. */
 void aq_expr_enter(AqExpr *x, LLVMBasicBlockRef before);
 /* And left: values inside are forgotten. */
 void aq_expr_leave(AqExpr *x);
-/* Forgets what was computed at the present level and deeper, and about masks.
- */
+/* Forgets what was computed at the present level. */
 void aq_expr_forget(AqExpr *x);
+/* Lanes that count from here on; NULL: all.  `level` is where it was made. */
+void aq_expr_mask(AqExpr *x, LLVMValueRef mask, int level);
+/* The hook is asked for `node`; it and what is made of it is computed in place,
+ * not before loops. */
+void aq_expr_pin(AqExpr *x, AqId node);
 /* The node's value at an index (one AqIndex a dimension): a scalar where the
  * index is the same for all lanes, else a vector.  i32 nodes give i32. */
 LLVMValueRef aq_expr_value(AqExpr *x, AqId node, const AqIndex *index);
 /* The same as a vector in any case. */
 LLVMValueRef aq_expr_vector(AqExpr *x, AqId node, const AqIndex *index);
-/* Writes `value` at a linear offset of a buffer (under the mask): stride one
- * along the lanes, or any other. */
-void aq_expr_store(AqExpr *x, LLVMValueRef base, AqIndex offset,
-                   LLVMValueRef value);
 /* Row-major offset of an index into a type. */
 AqIndex aq_expr_offset(AqExpr *x, const AqType *type, const AqIndex *index);
-/* An index as i64 (uniform), or a vector of i32 or i64. */
-LLVMValueRef aq_expr_index_value(AqExpr *x, AqIndex index);
+/* The index with that offset. */
+void aq_expr_unravel(AqIndexTable *t, const AqType *type, AqIndex offset,
+                     AqIndex *index);
+/* An i64 where uniform, else a vector of i32 (or of i64 if `wide`). */
+LLVMValueRef aq_expr_index_value(AqExpr *x, AqIndex index, bool wide);
+/* The element at `offset` of `elements` of them at `base`, under the mask. */
+LLVMValueRef aq_expr_load(AqExpr *x, LLVMTypeRef element, LLVMValueRef base,
+                          AqIndex offset, int64_t elements);
+/* Stores a vector (or, at a uniform offset, a scalar) under the mask. */
+void aq_expr_store(AqExpr *x, LLVMValueRef base, AqIndex offset,
+                   LLVMValueRef value);
 
 /* ---- object.c ---- */
 

@@ -123,7 +123,8 @@ static AqIndex single(AqIndexTable *t, int32_t atom)
 static bool same_atom(const AqAtom *a, const AqAtom *b)
 {
     return a->kind == b->kind && a->inner == b->inner &&
-           a->divisor == b->divisor && a->value == b->value;
+           a->divisor == b->divisor && a->value == b->value &&
+           (a->kind != AQ_ATOM_LANE || a->hi == b->hi);
 }
 
 AqIndex aq_index_atom(AqIndexTable *t, AqAtom atom)
@@ -131,7 +132,8 @@ AqIndex aq_index_atom(AqIndexTable *t, AqAtom atom)
     if (atom.lo == atom.hi && atom.kind != AQ_ATOM_LANE)
         return aq_index_constant(t, atom.lo);
     bool named = atom.kind == AQ_ATOM_QUOTIENT ||
-                 atom.kind == AQ_ATOM_REMAINDER || atom.value;
+                 atom.kind == AQ_ATOM_REMAINDER ||
+                 atom.kind == AQ_ATOM_LANE || atom.value;
     for (int i = 0; named && i < t->n_atoms; i++)
         if (same_atom(&t->atoms[i], &atom))
             return single(t, i);
@@ -164,16 +166,41 @@ AqIndex aq_index_lanewise(AqIndexTable *t, LLVMValueRef value, int64_t lo,
                                      .level = level});
 }
 
-AqIndex aq_index_vector(AqIndexTable *t, AqIndex base, int64_t extent)
+/* The first `count` lanes. */
+static AqIndex some_lanes(AqIndexTable *t, int64_t count)
 {
-    AqIndex sum = aq_index_add(t, base, t->lane);
+    return aq_index_atom(
+        t, (AqAtom){.kind = AQ_ATOM_LANE, .hi = count - 1});
+}
+
+static void remember(AqIndexTable *t, AqIndex sum, int64_t extent)
+{
+    for (int i = 0; i < t->n_known; i++)
+        if (t->known[i].sum == sum && t->known[i].extent == extent)
+            return;
     void *known = grown(t->arena, t->known, t->n_known, &t->known_capacity,
                         sizeof *t->known);
-    if (!known)
-        return failed(t);
+    if (!known) {
+        t->failed = true;
+        return;
+    }
     t->known = known;
     t->known[t->n_known++] = (AqKnown){sum, extent};
     find_range(t, &t->sums[sum]);
+}
+
+AqIndex aq_index_vector(AqIndexTable *t, AqIndex base, int64_t extent)
+{
+    int64_t start, last = t->sums[base].hi;
+    if (t->lanes == 1)
+        return base;
+    if (aq_index_is_constant(t, base, &start)) {
+        int64_t count = AQ_MIN((int64_t)t->lanes, extent - start);
+        return aq_index_add(t, base, some_lanes(t, count));
+    }
+    AqIndex sum = aq_index_add(t, base, t->lane);
+    if (last + t->lanes > extent)
+        remember(t, sum, extent);
     return sum;
 }
 

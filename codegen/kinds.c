@@ -4,6 +4,7 @@
 #include <string.h>
 
 static const AqKernelKind *const kinds[] = {
+    &aq_kind_map,
     NULL,
 };
 
