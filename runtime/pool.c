@@ -121,20 +121,27 @@ static void run_range(AqPool *pool, const AqLaunch *launch, int64_t first,
                    scratch);
 }
 
-static void run_launch(AqPool *pool, int index, int worker)
+static void run_chain(AqPool *pool, const AqLaunch *launch, void *scratch)
 {
-    const AqLaunch *launch = &pool->job.launches[index];
+    for (int i = 0; i < launch->chain; i++)
+        run_range(pool, &launch[i], 0, launch[i].stage.tasks, scratch);
+}
+
+static void run_launch(AqPool *pool, const AqLaunch *launch, int worker)
+{
     void *scratch = pool->job.scratch ? pool->job.scratch[worker] : NULL;
     int64_t tasks = launch->stage.tasks;
     int64_t range = tasks / ((int64_t)pool->threads * RANGES_PER_THREAD);
-    range = AQ_MAX(range, 1);
-    if (pool->threads == 1)
-        range = tasks;
+    range = pool->threads == 1 ? tasks : AQ_MAX(range, 1);
     for (;;) {
         int64_t first = atomic_fetch_add(&pool->next, range);
         if (first >= tasks)
             return;
-        run_range(pool, launch, first, AQ_MIN(first + range, tasks), scratch);
+        if (launch->chain > 1)
+            run_chain(pool, launch, scratch);
+        else
+            run_range(pool, launch, first, AQ_MIN(first + range, tasks),
+                      scratch);
     }
 }
 
@@ -150,8 +157,8 @@ static void work(AqPool *pool, int worker)
 {
     const Job *job = &pool->job;
     double before = job->seconds && worker == 0 ? aq_seconds() : 0;
-    for (int i = 0; i < job->count; i++) {
-        run_launch(pool, i, worker);
+    for (int i = 0; i < job->count; i += AQ_MAX(job->launches[i].chain, 1)) {
+        run_launch(pool, &job->launches[i], worker);
         barrier(pool, advance);
         if (job->seconds && worker == 0) {
             double now = aq_seconds();

@@ -179,6 +179,20 @@ static AqStatus list_launches(AqCompiled *c, AqError *error)
     return AQ_OK;
 }
 
+/* Neighbours of one task each become a chain; it does not reach over the
+ * launch before which a run may still be abandoned. */
+static void chain_launches(AqCompiled *c)
+{
+    for (int i = 0; i < c->n_launches;) {
+        int end = i;
+        while (end < c->n_launches && c->launches[end].stage.tasks == 1 &&
+               (end == i || end != c->first_update))
+            end++;
+        c->launches[i].chain = AQ_MAX(end - i, 1);
+        i += c->launches[i].chain;
+    }
+}
+
 static void resolve(AqCompiled *c)
 {
     for (int i = 0; i < c->plan->n_buffers; i++) {
@@ -206,6 +220,7 @@ static AqStatus build(AqCompiled *c, const AqGraph *graph,
         compile(c, &settings->compile, error) || find_bases(c, error) ||
         list_launches(c, error))
         return error->status;
+    chain_launches(c);
     resolve(c);
     return AQ_OK;
 }

@@ -30,6 +30,8 @@ int aq_pool_threads(const AqPool *pool);
 typedef struct AqLaunch {
     AqStage stage;
     void *const *buffers;
+    int chain; /* this and the next chain - 1 launches have one task each: one
+                * thread runs them all, without barriers; 0 as 1 */
 } AqLaunch;
 
 /* Runs launches in order, all threads on each, a barrier between them.
