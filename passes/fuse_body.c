@@ -55,6 +55,18 @@ static const char *kind_name(AqLowering kind)
     return names[kind];
 }
 
+/* A pointwise member in the shape of the loops. */
+static AqId member(Body *b, AqId v)
+{
+    AqId node = clone(b, v);
+    const AqNode *in = aq_node(b->f->in, v);
+    bool whole = b->group->kind == AQ_LOWER_map && in->op != AQ_OP_result &&
+                 aq_elements(&in->type) == aq_elements(&b->group->domain);
+    if (!whole || node < 0 || aq_same_shape(&in->type, &b->group->domain))
+        return node;
+    return aq_reshape_like(b->graph, node, &b->group->domain);
+}
+
 static AqId kernel(AqGraph *out, AqLowering kind, const AqGraph *body,
                    const AqId *inputs, int n_inputs)
 {
@@ -79,13 +91,15 @@ void aq_fuse_emit(Fuse *f, FuseGroup *group)
     Body b = {.f = f, .group = group, .graph = graph};
     f->stamp++;
     for (int i = 0; i < group->n_members; i++)
-        body_output(graph, i, clone(&b, group->members[i]));
+        body_output(graph, i, member(&b, group->members[i]));
     AqId place = group->anchor >= 0 ? group->anchor
                                     : group->members[group->n_members - 1];
     aq_graph_place(f->out, aq_node(f->in, place));
     AqId id = kernel(f->out, group->kind, graph, inputs, group->n_leaves);
     for (int i = 0; i < group->n_members; i++)
-        f->map[group->members[i]] = aq_result_node(f->out, id, i);
+        f->map[group->members[i]] =
+            aq_reshape_like(f->out, aq_result_node(f->out, id, i),
+                            &aq_node(f->in, group->members[i])->type);
 }
 
 /* A kernel that only copies: for parts of a concat that are not a kernel's

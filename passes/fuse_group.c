@@ -4,7 +4,9 @@
  * results.  Everything else runs over a domain, and values over one domain that
  * read a common large leaf, or one of which is read by another at the same
  * index, share a sweep: the optimizer is one kernel, and so are the sums of a
- * normalisation's backward pass.  Joining must leave the kernels without
+ * normalisation's backward pass.  A pointwise value may take the domain of a
+ * reduction that reads it through a reshape: the elements are the same, in the
+ * same order.  Joining must leave the kernels without
  * cycles: no member may reach the newcomer through a kernel outside. */
 #include "passes/fuse.h"
 
@@ -111,7 +113,8 @@ static bool same_axes(const AqAttr *a, const AqAttr *b)
 static bool reads_in_place(Fuse *f, AqId v, AqId leaf)
 {
     const AqNode *node = node_of(f, v);
-    bool pointwise = aq_op_info[node->op].facts & AQ_POINTWISE;
+    bool pointwise = (aq_op_info[node->op].facts & AQ_POINTWISE) ||
+                     node->op == AQ_OP_reshape;
     for (int i = 0; i < node->n_inputs; i++) {
         AqId input = node->inputs[i];
         if (input == leaf && !pointwise && !is_reduction(node))
@@ -215,13 +218,25 @@ static bool shares_large_leaf(const Fuse *f, const FuseGroup *a,
     return false;
 }
 
+/* Whether loops over one domain can serve the other: equal, or one of them is
+ * free to take the other's shape.  Vectors run along the last dimension. */
+static bool domains_agree(const FuseGroup *a, const FuseGroup *b)
+{
+    const AqType *x = &a->domain, *y = &b->domain;
+    if (aq_same_shape(x, y))
+        return true;
+    return !(a->axes && b->axes) && x->rank > 0 && y->rank > 0 &&
+           aq_elements(x) == aq_elements(y) &&
+           x->dim[x->rank - 1] == y->dim[y->rank - 1];
+}
+
 static bool may_join(Fuse *f, int g, const FuseGroup *newcomer)
 {
     FuseGroup *group = &f->groups[g];
     return group->kind == AQ_LOWER_map && newcomer->kind == AQ_LOWER_map &&
            group->n_members < MOST_MEMBERS &&
            group->nodes + newcomer->nodes <= MOST_NODES &&
-           aq_same_shape(&group->domain, &newcomer->domain) &&
+           domains_agree(group, newcomer) &&
            same_axes(group->axes, newcomer->axes) &&
            shares_large_leaf(f, group, newcomer) &&
            stays_acyclic(f, g, newcomer);
@@ -234,8 +249,10 @@ static void join(Fuse *f, FuseGroup *group, const FuseGroup *newcomer)
             add_leaf(f, group, newcomer->leaves[i]);
     group->members[group->n_members++] = newcomer->members[0];
     group->nodes += newcomer->nodes;
-    if (newcomer->axes)
+    if (newcomer->axes) {
         group->axes = newcomer->axes;
+        group->domain = newcomer->domain;
+    }
 }
 
 /* Both results of moments, and all of attention, belong to one kernel. */

@@ -168,7 +168,8 @@ static bool reads_in_place(Planner *p, const AqGraph *body, int index)
                       aq_attr_int(node, AQ_KEY_INDEX, 0) == index;
         for (int i = 0; i < node->n_inputs; i++)
             depends[id] = depends[id] || depends[node->inputs[i]];
-        bool pointwise = aq_op_info[node->op].facts & AQ_POINTWISE;
+        bool pointwise = (aq_op_info[node->op].facts & AQ_POINTWISE) ||
+                         node->op == AQ_OP_reshape;
         if (depends[id] && !pointwise && node->op != AQ_OP_arg)
             return false;
     }

@@ -8,6 +8,12 @@
  *     sum  over (H,W) of (N,H,W,C):  (N,parts,H*W/parts,C) -> (N,parts,C) ->
  * (N,C) mean = avg(mean_i),  m2 = sum m2_i + n_i sum (mean_i - mean)^2   (Chan)
  *
+ * A sum over the samples too keeps them apart at first, so that the gradient of
+ * a bias and that of a time embedding share the large reduction:
+ *
+ *     sum  over (N,H,W) of (N,H,W,C):  (N,parts,H*W/parts,C) -> (N,parts,C) ->
+ * (C)
+ *
  * The cut depends on the shape alone.  Where n has no suitable divisor a sum or
  * maximum is cut into two slices first.
  * Needs: nothing.  Keeps: values up to rounding.  Idempotent. */
@@ -111,13 +117,28 @@ static bool rank_allows(const Reduction *r)
     return r->from.rank - r->run + 2 <= AQ_MAX_RANK;
 }
 
-static AqId split_plain(Split *s, const Reduction *r, AqId x, int64_t parts)
+/* `outer`: the samples (axis 0) are still to be summed at the end. */
+static AqId split_plain(Split *s, const Reduction *r, AqId x, int64_t parts,
+                        bool outer)
 {
-    int64_t axes[AQ_MAX_RANK];
+    int64_t axes[AQ_MAX_RANK], last[2] = {0, 1};
     int n_axes;
     AqId pieces = cut(s, r, x, parts, axes, &n_axes);
     pieces = aq_reduce_node(s->out, r->op, pieces, axes, n_axes);
-    return aq_reduce_node(s->out, r->op, pieces, &r->axes[0], 1);
+    return aq_reduce_node(s->out, r->op, pieces, outer ? last : &r->axes[0],
+                          outer ? 2 : 1);
+}
+
+/* The reduction of each sample by itself. */
+static Reduction within_samples(const Reduction *r)
+{
+    Reduction inner = *r;
+    inner.n_axes--;
+    inner.run--;
+    inner.size /= r->from.dim[0];
+    for (int i = 0; i < inner.n_axes; i++)
+        inner.axes[i] = r->axes[i + 1];
+    return inner;
 }
 
 static int64_t reduced_elements(const Reduction *r)
@@ -164,8 +185,8 @@ static AqId split_ragged(Split *s, const Reduction *r, AqId x, int64_t parts)
     int64_t rest = r->size - head;
     Reduction even = *r;
     even.size = even.from.dim[0] = head;
-    AqId a =
-        split_plain(s, &even, aq_slice_node(g, x, &zero, &head, &one), parts);
+    AqId a = split_plain(s, &even, aq_slice_node(g, x, &zero, &head, &one),
+                         parts, false);
     AqId b = aq_reduce_node(g, r->op, aq_slice_node(g, x, &head, &rest, &one),
                             &zero, 1);
     AqOp join = r->op == AQ_OP_reduce_sum ? AQ_OP_add : AQ_OP_max;
@@ -179,8 +200,13 @@ static AqId split_sum(Split *s, const AqNode *node)
     int64_t wanted = wanted_parts(&r), parts = divisor(r.size, wanted);
     if (wanted < LEAST_PARTS || !rank_allows(&r))
         return AQ_NO_NODE;
+    if (r.run > 1 && r.axes[0] == 0 && r.from.dim[0] < wanted) {
+        Reduction inner = within_samples(&r);
+        parts = divisor(inner.size, AQ_MAX(wanted / r.from.dim[0], 1));
+        return split_plain(s, &inner, x, parts, true);
+    }
     if (parts * 4 >= wanted)
-        return split_plain(s, &r, x, parts);
+        return split_plain(s, &r, x, parts, false);
     if (r.from.rank == 1)
         return split_ragged(s, &r, x, wanted);
     return AQ_NO_NODE;
