@@ -66,13 +66,17 @@ static AqTensor attention(const Unet *u, AqScope s, AqTensor x, int groups,
                           double scale)
 {
     int n = aq_batch(x), channels = aq_channels(x);
-    int heads = u->head_channels ? channels / u->head_channels : u->heads;
+    int heads = u->heads, units = channels;
+    if (u->head_channels) { /* what does not fill a head is left out */
+        heads = channels / u->head_channels;
+        units = heads * u->head_channels;
+    }
     AqTensor h = x;
     if (groups)
         h = aq_group_norm(aq_sub(s, "group_norm"), h, .groups = groups,
                           .epsilon = u->eps);
     h = aq_reshape(h, AQ_SHAPE(n, -1, channels));
-    h = aq_attention_layer(s, h, heads, .zero = u->zero_init);
+    h = aq_attention_layer(s, h, heads, .units = units, .zero = u->zero_init);
     return aq_scale(aq_add(x, aq_reshape(h, aq_shape(x))), 1 / scale);
 }
 
@@ -178,6 +182,20 @@ static void choose_levels(AqModel *m, const AqInts *sizes, const AqInts *flags,
     }
 }
 
+static void check_heads(AqModel *m, const Unet *u)
+{
+    for (int i = 0; i < u->levels; i++) {
+        bool last = i == u->levels - 1;
+        bool attends = u->attend_down[i] || u->attend_up[i];
+        if ((attends || (last && u->attend_mid)) &&
+            u->head_channels > u->width[i])
+            aq_model_fail(m,
+                          "ddpm_unet: a head of %d channels does not fit "
+                          "into the %d of level %d",
+                          u->head_channels, u->width[i], i);
+    }
+}
+
 static void read_attention(AqModel *m, Unet *u)
 {
     AqInts sizes = aq_option_ints(m, "attention", "16",
@@ -203,6 +221,7 @@ static void read_attention(AqModel *m, Unet *u)
                                         "groups of the middle attention's "
                                         "norm, 0: as the others",
                                         .min = 0, .max = 65536);
+    check_heads(m, u);
 }
 
 static void read_blocks(AqModel *m, Unet *u)

@@ -165,6 +165,9 @@ static void wrong_settings_are_explained(void **state)
         {{"mults", "1,1,1,1,1,1,1,1,1"}, "ddpm_unet: 9 levels, not 1 to 8"},
         {{"attention_down", "1"},
          "ddpm_unet: 1 flags of attention for 4 levels"},
+        {{"head_channels", "300"},
+         "ddpm_unet: a head of 300 channels does not fit into the 256 of level "
+         "1"},
         {{"groups", "7"},
          "group_norm: 128 channels are not a whole number of 7 groups in "
          "scope down_blocks.0.resnets.0.norm1"},
