@@ -164,7 +164,7 @@ static bool parse_inputs(AqScanner *p, const AqScanList *map, Line *line)
         return true;
     do {
         int64_t *place = aq_scan_more(p, &inputs);
-        AqId id;
+        AqId id = AQ_NO_NODE;
         if (!place || !parse_reference(p, map, &id))
             return false;
         *place = id;

@@ -191,7 +191,7 @@ void aq_param_permute(const AqParamInfo *param, bool to_file, const float *from,
                       float *to)
 {
     int rank = param->type.rank;
-    int64_t stride[AQ_MAX_RANK], jump[AQ_MAX_RANK], shape[AQ_MAX_RANK];
+    int64_t stride[AQ_MAX_RANK], jump[AQ_MAX_RANK] = {0}, shape[AQ_MAX_RANK];
     for (int64_t i = rank - 1, step = 1; i >= 0; i--) {
         stride[i] = step;
         step *= param->type.dim[i];
