@@ -5,6 +5,7 @@
 
 static const AqKernelKind *const kinds[] = {
     &aq_kind_map,
+    &aq_kind_contract,
     NULL,
 };
 

@@ -26,7 +26,7 @@
 
 #define NONE NULL, 0
 
-enum { AQ_BENCH_BINDINGS = 32 };
+enum { AQ_BENCH_BINDINGS = 2048 };
 
 typedef struct AqBench {
     AqGraph *g;

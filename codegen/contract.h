@@ -1,0 +1,259 @@
+/* Contractions, from the inside: out[m, n] = sum over k of A[m, k] * B[k, n].
+ *
+ * Every contraction (matmul, conv2d and its two gradients) is brought to that
+ * form; images are never unfolded in memory.  A small set of leaves is made by
+ * LLVM; the blocking loops around them are plain C and shared by all kernels.
+ *
+ *   contract.c          from a kernel's body to a closure, units and stages
+ *   contract_form.c     an op and its operands as parts of the normal form
+ *   contract_view.c     which strided piece of an argument an operand is
+ *   contract_blocks.c   sizes of blocks, from shapes and target alone
+ *   contract_driver.c   the loops: tasks, tiles, stores
+ *   contract_panels.c   operands into panels
+ *   contract_pack.c     leaves that copy, transpose and evaluate operands
+ *   contract_store.c    the leaf that writes a tile through the epilogue
+ *   micro.c             the register tile: R rows by two vectors of columns
+ *
+ * Images.  A's element at grid point (n, y, x), tap (ty, tx) and channel j is
+ *
+ *   image[n][y * my + oy + ty * dy][x * mx + ox + tx * dx][j], zero outside.
+ *
+ * Form "rows": the grid is m, (ty, tx, j) is k (forward, input gradient, a b).
+ * Form "k":    the grid is k, (ty, tx, j) is m (weight gradient, a^T b).
+ * B is a matrix: element (k, n) is at ty * b_ty + tx * b_tx + j * b_j + n * b_n
+ * with k = (ty, tx, j), and b_n or b_j is one. */
+#ifndef AQ_CODEGEN_CONTRACT_H
+#define AQ_CODEGEN_CONTRACT_H
+
+#include "codegen/emit.h"
+
+enum {
+    AQ_KC = 256,                /* the largest block of k */
+    AQ_ROW = AQ_KC + 16,        /* floats from row to row of an A panel */
+    AQ_MOST_ROWS = 12,          /* of a register tile */
+    AQ_MATERIAL_FLOATS = 32768, /* that one task evaluates */
+    AQ_PACK_K = 512,            /* rows of k that one task of packing takes */
+};
+
+typedef enum AqPanel {
+    AQ_PANEL_ROWS, /* a tile is copied to [rows][AQ_ROW] */
+    AQ_PANEL_K,    /* read where it lies, segment by segment */
+} AqPanel;
+
+/* The register tile of a target: rows, and floats across. */
+static inline int aq_tile_rows(const AqTarget *target)
+{
+    return target->registers == 32 ? 12 : 6;
+}
+
+static inline int aq_tile_columns(const AqTarget *target)
+{
+    return 2 * target->vector;
+}
+
+/* ---- leaves ---- */
+
+/* Points of the grid whose A lies `stride` apart, and the k of the first. */
+typedef struct AqSegment {
+    int64_t a, k, count;
+} AqSegment;
+
+typedef struct AqSegments {
+    AqSegment *at;
+    int64_t count, stride;
+} AqSegments;
+
+/* tile[r][n] = (more ? tile[r][n] : 0) + sum over k of a[r][k] * b[k * ldb +
+ * n]; a tile's row has aq_tile_columns floats.  Form "rows": `k` terms, a's
+ * rows lie AQ_ROW apart.  Form "k": the terms are those of the segments,
+ * a[k][r] with `k` floats from term to term. */
+typedef void AqMicroFn(const float *a, const float *b, float *tile, int64_t k,
+                       int64_t ldb, int64_t more, const AqSegment *segments,
+                       int64_t n_segments);
+/* to[r * to_stride + i] = from[r * from_stride + i], i < count */
+typedef void AqCopyFn(const float *from, int64_t from_stride, float *to,
+                      int64_t to_stride, int64_t rows, int64_t count);
+/* The same into a strip of B: a row of `to` is that of a tile, zeros follow. */
+typedef void AqPanelFn(const float *from, int64_t from_stride, float *to,
+                       int64_t rows, int64_t count);
+/* to[k * columns + r] = from[r * from_stride + k], k < count, a multiple of the
+ * vector; what lies in columns from `rows` on is finite and not used. */
+typedef void AqTransposeFn(const float *from, int64_t from_stride, float *to,
+                           int64_t rows, int64_t count);
+/* The operand at `index` and on: whole rows, which follow each other along the
+ * last dimension but one. */
+typedef void AqEvaluateFn(void *const *buffers, const int64_t *index, float *to,
+                          int64_t rows);
+/* The results where the contraction's value at `index` and on is in the tile:
+ * rows along the last dimension but one, `step` apart. */
+typedef void AqStoreFn(void *const *buffers, const float *tile,
+                       const int64_t *index, int64_t step, int64_t rows,
+                       int64_t columns);
+
+/* micro.c */
+typedef struct AqMicroKey {
+    int32_t panel, rows, vectors;
+} AqMicroKey;
+AqStatus aq_emit_micro(AqEmit *e, const void *key);
+
+/* contract_pack.c */
+AqStatus aq_emit_copy(AqEmit *e, const void *context);
+AqStatus aq_emit_panel(AqEmit *e, const void *context);
+AqStatus aq_emit_transpose(AqEmit *e, const void *context);
+typedef struct AqOperandCode {
+    const AqGraph *body;
+    AqId node;
+} AqOperandCode;
+AqStatus aq_emit_evaluate(AqEmit *e, const void *operand_code);
+
+/* contract_store.c */
+typedef struct AqStoreCode {
+    const AqGraph *body;
+    AqId contraction;
+    int n_inputs;
+    int64_t columns; /* of a group */
+} AqStoreCode;
+AqStatus aq_emit_tile_store(AqEmit *e, const void *store_code);
+/* Over the body, its args' bases taken from the table of buffers. */
+AqExpr *aq_contract_expr(AqEmit *e, const AqGraph *body, LLVMValueRef buffers);
+
+/* ---- the normal form ---- */
+
+typedef struct AqImage {
+    int64_t grid_h, grid_w;         /* the grid is (n, y, x) */
+    int64_t height, width;          /* outside of them are zeros */
+    int64_t sn, sh, sw;             /* floats from sample, row, pixel to next */
+    int64_t my, mx, oy, ox, dy, dx; /* see above */
+    int64_t th, tw, channels;
+    int64_t joined; /* taps along x that lie in one run of memory: 1 or tw */
+} AqImage;
+
+/* A part has a grid of its own: a phase of a strided input gradient. */
+typedef struct AqPart {
+    AqImage a;
+    int64_t a_base, b_base; /* floats into the operands */
+    int64_t b_ty, b_tx, b_j, b_n;
+    int64_t b_tw, b_channels; /* k = (ty, tx, j) as B sees it */
+    int64_t m, n, k;
+    int64_t group, groups;  /* m in pieces that tiles do not cross: */
+    int64_t tiles;          /* tile t is in piece t % groups */
+    int64_t out_h, out_w;   /* rows of the result: (n, y, x) */
+    int64_t y0, ys, x0, xs; /* at (n, y0 + ys * y, x0 + xs * x) */
+    int64_t passes;         /* over k, each of p->pass or less */
+    int64_t pass;
+    int64_t packed, partial; /* floats into the workspace */
+} AqPart;
+
+typedef enum AqBPlace {
+    AQ_B_IN_PLACE, /* read where it lies; b_n = 1 and k is one stride */
+    AQ_B_SHARED,   /* packed by a stage of its own, into the workspace */
+    AQ_B_TASK,     /* packed by every task, strip by strip */
+} AqBPlace;
+
+/* What aq_contract_choose decides; the attribute `blocks` overrides it. */
+typedef struct AqBlocks {
+    int64_t rows, columns; /* of a task's block of the result */
+    int64_t k;             /* of one pass; at most AQ_KC */
+    int64_t slices;        /* of k, added in order by a last stage */
+    int64_t b_place;
+} AqBlocks;
+
+typedef struct AqContractShape {
+    int64_t products; /* parts times batches */
+    int64_t m, n, k;  /* of the largest part */
+    int64_t b_stride; /* of k where B can be read in place, else 0 */
+} AqContractShape;
+
+void aq_contract_choose(const AqContractShape *shape, const AqTarget *target,
+                        AqBlocks *blocks);
+
+/* An operand that is evaluated into the workspace before anything else. */
+typedef struct AqMaterial {
+    AqEvaluateFn *evaluate;
+    int32_t needed; /* 0: the operand is read where it lies */
+    int32_t rank;
+    int64_t at; /* floats into the workspace */
+    int64_t dim[AQ_MAX_RANK];
+    int64_t rows, chunk, tasks; /* all but the last dimension; a task's */
+} AqMaterial;
+
+typedef struct AqContraction {
+    int32_t panel, rank, n_batch, lead; /* lead: batches in the index */
+    int32_t a_buffer, b_buffer, out_buffer, work_buffer;
+    int32_t tile_rows, tile_columns, vector;
+    int64_t batches, batch[AQ_MAX_RANK], a_batch[AQ_MAX_RANK];
+    int64_t b_batch[AQ_MAX_RANK];
+    int64_t column_batch; /* groups: columns from batch to batch */
+    int64_t out_stride[AQ_MAX_RANK];
+    int64_t tile_block, strip_block, slices, strips;
+    int64_t b_place;
+    int64_t panel_floats, sums_floats; /* of the scratch; B's strips follow */
+    int64_t partial_floats;            /* of one slice */
+    int64_t tasks[4];                  /* materialise, pack, run, reduce */
+    AqMaterial material[2];            /* A, B */
+    AqMicroFn *micro[2][AQ_MOST_ROWS + 1]; /* [vectors - 1][height] */
+    AqCopyFn *copy;
+    AqPanelFn *strip;
+    AqTransposeFn *transpose;
+    AqStoreFn *store; /* NULL: the tile is the result */
+    int32_t n_parts;
+    AqPart parts[];
+} AqContraction;
+
+/* The tile's code that computes `rows` rows: as many, or a few more of the
+ * panel where there are such.  (What is not packed must not be read beyond.) */
+static inline int aq_tile_height(const AqContraction *c, int64_t rows)
+{
+    int height = (int)rows;
+    if (c->panel == AQ_PANEL_ROWS)
+        while (height & (height - 1))
+            height++;
+    return AQ_MIN(height, c->tile_rows);
+}
+
+static inline float *aq_workspace(const AqContraction *c, void *const *buffers)
+{
+    return (float *)(((uintptr_t)buffers[c->work_buffer] + 63) &
+                     ~(uintptr_t)63);
+}
+
+/* ---- contract_view.c ---- */
+
+/* buffer[base + sum of index * stride] is the node's value. */
+typedef struct AqView {
+    int32_t arg; /* -1: it is not such a piece of an argument */
+    int64_t base, stride[AQ_MAX_RANK];
+} AqView;
+
+AqView aq_operand_view(const AqGraph *body, AqId node);
+AqView aq_row_major_view(int32_t arg, const AqType *type);
+
+/* ---- contract_form.c ---- */
+
+/* How many parts the contraction `node` has. */
+int aq_contract_parts(const AqNode *node);
+/* Fills parts, batches and strides for `node`, whose operands lie as the views
+ * say.  -1, or the operand (0 or 1) whose memory order does not suit, so that
+ * it must be materialised row by row. */
+int aq_contract_form(const AqGraph *body, const AqNode *node,
+                     const AqView view[2], AqContraction *c);
+
+/* ---- contract_panels.c ---- */
+
+/* Form "rows": rows of a tile, k in k0 .. k1-1, AQ_ROW floats apart. */
+void aq_pack_rows(const AqContraction *c, const AqPart *p, const float *image,
+                  int64_t tile, int64_t k0, int64_t k1, float *panel);
+/* Form "k": the points k0 .. k1-1 that tap number `tap` sees inside the image.
+ */
+void aq_find_segments(const AqPart *p, int64_t tap, int64_t k0, int64_t k1,
+                      AqSegments *segments);
+/* Columns of a strip, k in k0 .. k1-1, into [k][tile_columns]. */
+void aq_pack_b(const AqContraction *c, const AqPart *p, const float *matrix,
+               int64_t strip, int64_t k0, int64_t k1, float *panel);
+
+/* ---- contract_driver.c ---- */
+
+AqTaskFn aq_contract_materialise, aq_contract_pack, aq_contract_run,
+    aq_contract_reduce;
+
+#endif

@@ -1,0 +1,394 @@
+/* The loops around the register tile.  A task is a block of the result: `rows`
+ * by `columns`, all k of its slice.  Per pass over k and tile of rows, A's part
+ * is brought into a panel (L1) or found as segments of memory, then meets all
+ * strips of B, which stream from L2; sums wait in a buffer of tiles.
+ *
+ * Which numbers are added in which order depends on the closure alone. */
+#include "codegen/contract.h"
+
+#include <string.h>
+
+/* One task of a stage. */
+typedef struct Task {
+    const AqPart *part;
+    int64_t batch, slice;
+    int64_t tile0, tile1, strip0, strip1;
+} Task;
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static int64_t tile_floats(const AqContraction *c)
+{
+    return (int64_t)c->tile_rows * c->tile_columns;
+}
+
+static int64_t batch_offset(const AqContraction *c, const int64_t *stride,
+                            int64_t batch)
+{
+    int64_t offset = 0;
+    for (int i = c->n_batch - 1; i >= 0; i--) {
+        offset += batch % c->batch[i] * stride[i];
+        batch /= c->batch[i];
+    }
+    return offset;
+}
+
+static const float *operand(const AqContraction *c, void *const *buffers,
+                            int which)
+{
+    if (c->material[which].needed)
+        return aq_workspace(c, buffers) + c->material[which].at;
+    return buffers[which == 0 ? c->a_buffer : c->b_buffer];
+}
+
+static const float *matrix_of(const AqContraction *c, const AqPart *p,
+                              void *const *buffers, int64_t batch)
+{
+    return operand(c, buffers, 1) + p->b_base +
+           batch_offset(c, c->b_batch, batch);
+}
+
+/* ---- stage: operands that are expressions ---- */
+
+static void materialise(const AqContraction *c, const AqMaterial *material,
+                        void *const *buffers, int64_t task)
+{
+    int64_t index[AQ_MAX_RANK] = {0};
+    int64_t end = AQ_MIN((task + 1) * material->chunk, material->rows);
+    int last = material->rank - 1;
+    for (int64_t row = task * material->chunk; row < end;) {
+        int64_t rest = row;
+        for (int d = last - 1; d >= 0; d--) {
+            index[d] = rest % material->dim[d];
+            rest /= material->dim[d];
+        }
+        int64_t rows =
+            AQ_MIN(end - row, material->dim[last - 1] - index[last - 1]);
+        material->evaluate(buffers, index,
+                           aq_workspace(c, buffers) + material->at +
+                               row * material->dim[last],
+                           rows);
+        row += rows;
+    }
+}
+
+void aq_contract_materialise(const void *closure, void *const *buffers,
+                             int64_t first, int64_t last, void *scratch)
+{
+    const AqContraction *c = closure;
+    (void)scratch;
+    for (int64_t task = first; task < last; task++)
+        if (task < c->material[0].tasks)
+            materialise(c, &c->material[0], buffers, task);
+        else
+            materialise(c, &c->material[1], buffers,
+                        task - c->material[0].tasks);
+}
+
+/* ---- stage: B into strips ---- */
+
+static float *packed_strip(const AqContraction *c, const AqPart *p,
+                           void *const *buffers, int64_t batch, int64_t strip)
+{
+    return aq_workspace(c, buffers) + p->packed +
+           (batch * c->strips + strip) * p->k * c->tile_columns;
+}
+
+void aq_contract_pack(const void *closure, void *const *buffers, int64_t first,
+                      int64_t last, void *scratch)
+{
+    const AqContraction *c = closure;
+    (void)scratch;
+    int64_t start = 0;
+    for (const AqPart *p = c->parts; p < c->parts + c->n_parts; p++) {
+        int64_t pieces = ceil_div(p->k, AQ_PACK_K);
+        int64_t tasks = c->batches * c->strips * pieces;
+        for (int64_t task = AQ_MAX(first - start, 0);
+             task < AQ_MIN(last - start, tasks); task++) {
+            int64_t k0 = task % pieces * AQ_PACK_K;
+            int64_t strip = task / pieces % c->strips;
+            int64_t batch = task / pieces / c->strips;
+            aq_pack_b(c, p, matrix_of(c, p, buffers, batch), strip, k0,
+                      AQ_MIN(k0 + AQ_PACK_K, p->k),
+                      packed_strip(c, p, buffers, batch, strip) +
+                          k0 * c->tile_columns);
+        }
+        start += tasks;
+    }
+}
+
+/* ---- the result ---- */
+
+/* Writes `rows` rows of one row of the result's grid. */
+static void store_rows(const AqContraction *c, void *const *buffers,
+                       const float *tile, const int64_t *index, int64_t step,
+                       int64_t rows, int64_t columns)
+{
+    if (c->store) {
+        c->store(buffers, tile, index, step, rows, columns);
+        return;
+    }
+    float *out = buffers[c->out_buffer];
+    for (int d = 0; d < c->rank; d++)
+        out += index[d] * c->out_stride[d];
+    c->copy(tile, c->tile_columns, out, step * c->out_stride[c->rank - 2], rows,
+            columns);
+}
+
+/* The first row of a tile within its piece of m.  Tiles of the same rows in all
+ * pieces (taps) follow each other: they read the same channels. */
+static int64_t row_in_group(const AqContraction *c, const AqPart *p,
+                            int64_t tile)
+{
+    return tile / p->groups * c->tile_rows;
+}
+
+static int64_t rows_of(const AqContraction *c, const AqPart *p, int64_t tile)
+{
+    return AQ_MIN(c->tile_rows, p->group - row_in_group(c, p, tile));
+}
+
+static void store_tile(const AqContraction *c, const AqPart *p, int64_t batch,
+                       int64_t tile, int64_t strip, void *const *buffers,
+                       const float *sums)
+{
+    int64_t index[AQ_MAX_RANK] = {0};
+    int64_t rest = batch, column = strip * c->tile_columns;
+    int64_t columns = AQ_MIN(c->tile_columns, p->n - column);
+    int64_t row = tile % p->groups * p->group + row_in_group(c, p, tile);
+    int64_t end = row + rows_of(c, p, tile);
+    for (int d = c->lead - 1; d >= 0; d--) {
+        index[d] = rest % c->batch[d];
+        rest /= c->batch[d];
+    }
+    index[c->rank - 1] = column + batch * c->column_batch;
+    while (row < end) {
+        int64_t x = row % p->out_w, line = row / p->out_w;
+        int64_t rows = AQ_MIN(end - row, p->out_w - x);
+        if (c->lead == 0 && c->rank == 4) {
+            index[0] = line / p->out_h;
+            index[1] = p->y0 + p->ys * (line % p->out_h);
+        }
+        index[c->rank - 2] = p->x0 + p->xs * x;
+        store_rows(c, buffers, sums, index, p->xs, rows, columns);
+        sums += rows * c->tile_columns;
+        row += rows;
+    }
+}
+
+/* ---- stage: the products ---- */
+
+/* Tasks of a part, all batches; `slices` is 1 where they are joined. */
+static int64_t part_tasks(const AqContraction *c, const AqPart *p,
+                          int64_t slices)
+{
+    return c->batches * slices * ceil_div(p->tiles, c->tile_block) *
+           ceil_div(c->strips, c->strip_block);
+}
+
+/* Rows fastest: neighbours share their strips of B. */
+static Task task_at(const AqContraction *c, int64_t task, int64_t slices)
+{
+    const AqPart *p = c->parts;
+    while (task >= part_tasks(c, p, slices))
+        task -= part_tasks(c, p++, slices);
+    int64_t blocks = ceil_div(p->tiles, c->tile_block);
+    int64_t across = ceil_div(c->strips, c->strip_block);
+    int64_t tile = task % blocks * c->tile_block;
+    int64_t strip = task / blocks % across * c->strip_block;
+    int64_t rest = task / blocks / across;
+    return (Task){.part = p,
+                  .slice = rest % slices,
+                  .batch = rest / slices,
+                  .tile0 = tile,
+                  .tile1 = AQ_MIN(tile + c->tile_block, p->tiles),
+                  .strip0 = strip,
+                  .strip1 = AQ_MIN(strip + c->strip_block, c->strips)};
+}
+
+static float *partial_tile(const AqContraction *c, const Task *t,
+                           void *const *buffers, int64_t slice, int64_t tile,
+                           int64_t strip)
+{
+    const AqPart *p = t->part;
+    int64_t at = (t->batch * c->strips + strip) * p->tiles + tile;
+    return aq_workspace(c, buffers) + p->partial + slice * c->partial_floats +
+           at * tile_floats(c);
+}
+
+/* One pass over k of a task's block. */
+typedef struct Pass {
+    const AqContraction *c;
+    const Task *task;
+    void *const *buffers;
+    const float *image, *matrix;
+    float *panel, *sums, *room;
+    int64_t k0, k1;
+    bool first, last;
+} Pass;
+
+static bool in_place(const AqContraction *c, const AqPart *p, int64_t strip)
+{
+    return c->b_place == AQ_B_IN_PLACE && (strip + 1) * c->tile_columns <= p->n;
+}
+
+/* Packs the strips that are neither packed for all tasks nor read in place. */
+static void pack_room(const Pass *pass)
+{
+    const AqContraction *c = pass->c;
+    float *room = pass->room;
+    if (c->b_place == AQ_B_SHARED)
+        return;
+    for (int64_t strip = pass->task->strip0; strip < pass->task->strip1;
+         strip++) {
+        if (in_place(c, pass->task->part, strip))
+            continue;
+        aq_pack_b(c, pass->task->part, pass->matrix, strip, pass->k0, pass->k1,
+                  room);
+        room += AQ_KC * c->tile_columns;
+    }
+}
+
+/* A strip's rows from k0 on, and how far apart they lie. */
+static const float *strip_at(const Pass *pass, int64_t strip, int64_t *stride)
+{
+    const AqContraction *c = pass->c;
+    const AqPart *p = pass->task->part;
+    *stride = c->tile_columns;
+    if (c->b_place == AQ_B_SHARED)
+        return packed_strip(c, p, pass->buffers, pass->task->batch, strip) +
+               pass->k0 * c->tile_columns;
+    if (in_place(c, p, strip)) {
+        *stride = p->b_j;
+        return pass->matrix + pass->k0 * p->b_j + strip * c->tile_columns;
+    }
+    if (c->b_place == AQ_B_IN_PLACE) /* the last one alone is packed */
+        return pass->room;
+    return pass->room + (strip - pass->task->strip0) * AQ_KC * c->tile_columns;
+}
+
+/* Where a tile's sums wait between passes. */
+static float *sums_at(const Pass *pass, int64_t tile, int64_t strip)
+{
+    const AqContraction *c = pass->c;
+    const Task *t = pass->task;
+    if (c->slices > 1)
+        return partial_tile(c, t, pass->buffers, t->slice, tile, strip);
+    if (pass->first && pass->last)
+        return pass->sums;
+    return pass->sums +
+           ((tile - t->tile0) * c->strip_block + strip - t->strip0) *
+               tile_floats(c);
+}
+
+/* All strips of a tile whose A lies in the panel, or in the segments. */
+static void run_tile(const Pass *pass, int64_t tile, const float *a,
+                     const AqSegments *segments)
+{
+    const AqContraction *c = pass->c;
+    const AqPart *p = pass->task->part;
+    int height = aq_tile_height(c, rows_of(c, p, tile));
+    for (int64_t strip = pass->task->strip0; strip < pass->task->strip1;
+         strip++) {
+        int64_t stride, left = p->n - strip * c->tile_columns;
+        const float *b = strip_at(pass, strip, &stride);
+        float *sums = sums_at(pass, tile, strip);
+        AqMicroFn *micro = c->micro[left > c->vector][height];
+        if (segments)
+            micro(a, b, sums, segments->stride, stride, !pass->first,
+                  segments->at, segments->count);
+        else
+            micro(a, b, sums, pass->k1 - pass->k0, stride, !pass->first, NULL,
+                  0);
+        if (pass->last && c->slices == 1)
+            store_tile(c, p, pass->task->batch, tile, strip, pass->buffers,
+                       sums);
+    }
+}
+
+/* Segments of all taps in this pass: they hold for every tile. */
+static void find_segments(const Pass *pass, AqSegments *segments)
+{
+    const AqPart *p = pass->task->part;
+    for (int64_t tap = 0; tap < p->groups; tap++) {
+        segments[tap].at = (AqSegment *)(segments + p->groups) + tap * AQ_KC;
+        aq_find_segments(p, tap, pass->k0, pass->k1, &segments[tap]);
+    }
+}
+
+static void run_pass(const Pass *pass)
+{
+    const AqContraction *c = pass->c;
+    const AqPart *p = pass->task->part;
+    AqSegments *segments = (AqSegments *)pass->panel;
+    pack_room(pass);
+    if (c->panel == AQ_PANEL_K)
+        find_segments(pass, segments);
+    for (int64_t tile = pass->task->tile0; tile < pass->task->tile1; tile++) {
+        if (c->panel == AQ_PANEL_K) {
+            run_tile(pass, tile, pass->image + row_in_group(c, p, tile),
+                     &segments[tile % p->groups]);
+            continue;
+        }
+        aq_pack_rows(c, p, pass->image, tile, pass->k0, pass->k1, pass->panel);
+        run_tile(pass, tile, pass->panel, NULL);
+    }
+}
+
+void aq_contract_run(const void *closure, void *const *buffers, int64_t first,
+                     int64_t last, void *scratch)
+{
+    const AqContraction *c = closure;
+    for (int64_t i = first; i < last; i++) {
+        Task t = task_at(c, i, c->slices);
+        const AqPart *p = t.part;
+        float *panel = scratch;
+        Pass pass = {.c = c,
+                     .task = &t,
+                     .buffers = buffers,
+                     .image = operand(c, buffers, 0) + p->a_base +
+                              batch_offset(c, c->a_batch, t.batch),
+                     .matrix = matrix_of(c, p, buffers, t.batch),
+                     .panel = panel,
+                     .sums = panel + c->panel_floats,
+                     .room = panel + c->panel_floats + c->sums_floats};
+        int64_t from = p->passes * t.slice / c->slices;
+        int64_t to = p->passes * (t.slice + 1) / c->slices;
+        int64_t end = from < to ? p->k : 0; /* a slice may be empty */
+        to = AQ_MAX(to, from + 1);
+        for (int64_t k = from; k < to; k++) {
+            pass.k0 = AQ_MIN(k * p->pass, end);
+            pass.k1 = AQ_MIN((k + 1) * p->pass, end);
+            pass.first = k == from;
+            pass.last = k + 1 == to;
+            run_pass(&pass);
+        }
+    }
+}
+
+/* ---- stage: slices of k together, in order ---- */
+
+void aq_contract_reduce(const void *closure, void *const *buffers,
+                        int64_t first, int64_t last, void *scratch)
+{
+    const AqContraction *c = closure;
+    float *sums = scratch;
+    for (int64_t task = first; task < last; task++) {
+        Task t = task_at(c, task, 1);
+        for (int64_t strip = t.strip0; strip < t.strip1; strip++)
+            for (int64_t tile = t.tile0; tile < t.tile1; tile++) {
+                memcpy(sums, partial_tile(c, &t, buffers, 0, tile, strip),
+                       (size_t)tile_floats(c) * sizeof *sums);
+                for (int64_t s = 1; s < c->slices; s++) {
+                    const float *more =
+                        partial_tile(c, &t, buffers, s, tile, strip);
+                    for (int64_t i = 0; i < tile_floats(c); i++)
+                        sums[i] += more[i];
+                }
+                store_tile(c, t.part, t.batch, tile, strip, buffers, sums);
+            }
+    }
+}

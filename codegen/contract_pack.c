@@ -1,0 +1,241 @@
+/* Leaves that bring operands into panels: copies, transposes, expressions. */
+#include "codegen/contract.h"
+
+#include <string.h>
+
+static LLVMValueRef param(AqEmit *e, unsigned index)
+{
+    return LLVMGetParam(e->function, index);
+}
+
+static LLVMValueRef float_at(AqEmit *e, LLVMValueRef base, LLVMValueRef index)
+{
+    return aq_at(e, e->f32, base, index);
+}
+
+static LLVMValueRef float_at_row(AqEmit *e, LLVMValueRef base, LLVMValueRef row,
+                                 LLVMValueRef stride)
+{
+    return float_at(e, base, LLVMBuildMul(e->builder, row, stride, ""));
+}
+
+/* The largest multiple of the vector that is not above `count`. */
+static LLVMValueRef whole_vectors(AqEmit *e, LLVMValueRef count)
+{
+    return LLVMBuildAnd(e->builder, count, aq_i64(e, -(int64_t)e->lanes), "");
+}
+
+/* if (a < b) goes on in a new block; returns the block that skips it. */
+static LLVMBasicBlockRef only_if_less(AqEmit *e, LLVMValueRef a, LLVMValueRef b)
+{
+    LLVMBasicBlockRef then = aq_emit_block(e, "then");
+    LLVMBasicBlockRef skip = aq_emit_block(e, "skip");
+    LLVMValueRef less = LLVMBuildICmp(e->builder, LLVMIntSLT, a, b, "");
+    LLVMBuildCondBr(e->builder, less, then, skip);
+    LLVMPositionBuilderAtEnd(e->builder, then);
+    return skip;
+}
+
+static void go_on(AqEmit *e, LLVMBasicBlockRef skip)
+{
+    LLVMBuildBr(e->builder, skip);
+    LLVMPositionBuilderAtEnd(e->builder, skip);
+}
+
+AqStatus aq_emit_copy(AqEmit *e, const void *context)
+{
+    (void)context;
+    LLVMTypeRef parameters[] = {e->pointer, e->i64, e->pointer,
+                                e->i64,     e->i64, e->i64};
+    aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
+    LLVMValueRef zero = aq_i64(e, 0), count = param(e, 5);
+    LLVMValueRef whole = whole_vectors(e, count);
+    LLVMValueRef left = LLVMBuildSub(e->builder, count, whole, "");
+    LLVMValueRef mask = aq_mask(e, left, e->lanes);
+    AqLoop rows, vectors;
+    aq_loop_begin(e, &rows, zero, param(e, 4), 1);
+    LLVMValueRef from = float_at_row(e, param(e, 0), rows.counter, param(e, 1));
+    LLVMValueRef to = float_at_row(e, param(e, 2), rows.counter, param(e, 3));
+
+    LLVMBasicBlockRef skip = only_if_less(e, zero, whole);
+    aq_loop_begin(e, &vectors, zero, whole, e->lanes);
+    aq_store(e, aq_load(e, e->vf32, float_at(e, from, vectors.counter)),
+             float_at(e, to, vectors.counter));
+    aq_loop_end(e, &vectors);
+    go_on(e, skip);
+
+    skip = only_if_less(e, whole, count);
+    LLVMValueRef tail =
+        aq_load_masked(e, e->vf32, float_at(e, from, whole), mask);
+    aq_store_masked(e, tail, float_at(e, to, whole), mask);
+    go_on(e, skip);
+    aq_loop_end(e, &rows);
+    LLVMBuildRetVoid(e->builder);
+    return AQ_OK;
+}
+
+AqStatus aq_emit_panel(AqEmit *e, const void *context)
+{
+    enum { VECTORS = 2 };
+    (void)context;
+    LLVMTypeRef parameters[] = {e->pointer, e->i64, e->pointer, e->i64, e->i64};
+    aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
+    LLVMValueRef mask[VECTORS], place[VECTORS];
+    for (int v = 0; v < VECTORS; v++) {
+        place[v] = aq_i64(e, (int64_t)v * e->lanes);
+        mask[v] = aq_mask(
+            e, LLVMBuildSub(e->builder, param(e, 4), place[v], ""), e->lanes);
+    }
+    AqLoop rows;
+    aq_loop_begin(e, &rows, aq_i64(e, 0), param(e, 3), 1);
+    LLVMValueRef from = float_at_row(e, param(e, 0), rows.counter, param(e, 1));
+    LLVMValueRef to = float_at_row(e, param(e, 2), rows.counter,
+                                   aq_i64(e, aq_tile_columns(e->target)));
+    for (int v = 0; v < VECTORS; v++)
+        aq_store(
+            e, aq_load_masked(e, e->vf32, float_at(e, from, place[v]), mask[v]),
+            float_at(e, to, place[v]));
+    aq_loop_end(e, &rows);
+    LLVMBuildRetVoid(e->builder);
+    return AQ_OK;
+}
+
+/* A square of vectors transposed by perfect shuffles: log2(lanes) times
+ * (in[i], in[i + half]) -> (low halves interleaved, high halves interleaved).
+ */
+static void transpose_square(AqEmit *e, LLVMValueRef *square)
+{
+    int lanes = e->lanes, low[64], high[64];
+    for (int i = 0; i < lanes; i++) {
+        low[i] = i / 2 + (i % 2 ? lanes : 0);
+        high[i] = low[i] + lanes / 2;
+    }
+    for (int round = 1; round < lanes; round *= 2) {
+        LLVMValueRef next[64];
+        for (int i = 0; i < lanes / 2; i++) {
+            LLVMValueRef a = square[i], b = square[i + lanes / 2];
+            next[2 * i] = aq_shuffle(e, a, b, low, lanes);
+            next[2 * i + 1] = aq_shuffle(e, a, b, high, lanes);
+        }
+        memcpy(square, next, (size_t)lanes * sizeof *square);
+    }
+}
+
+AqStatus aq_emit_transpose(AqEmit *e, const void *context)
+{
+    (void)context;
+    LLVMTypeRef parameters[] = {e->pointer, e->i64, e->pointer, e->i64, e->i64};
+    aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
+    int columns = aq_tile_columns(e->target), lanes = e->lanes;
+    LLVMValueRef last = LLVMBuildSub(e->builder, param(e, 3), aq_i64(e, 1), "");
+    LLVMValueRef from[64]; /* rows that are not there repeat the last one */
+    for (int r = 0; r < columns; r++) {
+        LLVMValueRef row = aq_i64(e, r);
+        LLVMValueRef there =
+            LLVMBuildICmp(e->builder, LLVMIntSLT, row, last, "");
+        row = LLVMBuildSelect(e->builder, there, row, last, "");
+        from[r] = float_at_row(e, param(e, 0), row, param(e, 1));
+    }
+    AqLoop loop;
+    aq_loop_begin(e, &loop, aq_i64(e, 0), param(e, 4), lanes);
+    LLVMValueRef to =
+        float_at_row(e, param(e, 2), loop.counter, aq_i64(e, columns));
+    for (int r0 = 0; r0 < columns; r0 += lanes) {
+        LLVMValueRef square[64];
+        for (int i = 0; i < lanes; i++)
+            square[i] =
+                aq_load(e, e->vf32, float_at(e, from[r0 + i], loop.counter));
+        transpose_square(e, square);
+        for (int i = 0; i < lanes; i++)
+            aq_store(e, square[i],
+                     float_at(e, to, aq_i64(e, (int64_t)i * columns + r0)));
+    }
+    aq_loop_end(e, &loop);
+    LLVMBuildRetVoid(e->builder);
+    return AQ_OK;
+}
+
+/* ---- an operand that is an expression ---- */
+
+typedef struct Evaluation {
+    AqEmit *e;
+    AqExpr *x;
+    const AqGraph *body;
+    const AqType *type;
+    AqId id;
+    AqIndex index[AQ_MAX_RANK];
+    LLVMValueRef to; /* of this row */
+} Evaluation;
+
+/* Vectors from .. to-1 of a row (not none), under a mask or whole. */
+static void evaluate_vectors(Evaluation *v, int64_t from, int64_t to,
+                             LLVMValueRef mask)
+{
+    AqEmit *e = v->e;
+    int last = v->type->rank - 1;
+    AqLoop loop;
+    aq_loop_begin(e, &loop, aq_i64(e, from), aq_i64(e, to), 1);
+    aq_expr_enter(v->x, loop.before);
+    aq_expr_mask(v->x, mask, 0);
+    AqIndex vector =
+        aq_index_variable(v->x->t, loop.counter, from, to - 1, v->x->entered);
+    v->index[last] = aq_index_vector(
+        v->x->t, aq_index_scale(v->x->t, vector, e->lanes), v->type->dim[last]);
+    LLVMValueRef value = aq_expr_vector(v->x, v->id, v->index);
+    LLVMValueRef place =
+        LLVMBuildMul(e->builder, loop.counter, aq_i64(e, e->lanes), "");
+    aq_store_masked(e, value, float_at(e, v->to, place), mask);
+    aq_expr_mask(v->x, NULL, 0);
+    aq_expr_leave(v->x);
+    aq_loop_end(e, &loop);
+}
+
+/* Starts the function; the index at which it begins, and its dimensions. */
+static AqStatus begin_evaluation(Evaluation *v, LLVMValueRef *start)
+{
+    AqEmit *e = v->e;
+    v->x = aq_contract_expr(e, v->body, param(e, 0));
+    if (!v->x)
+        return aq_no_memory(e->error, sizeof *v->x);
+    for (int d = 0; d < v->type->rank; d++) {
+        start[d] =
+            aq_load(e, e->i64, aq_at(e, e->i64, param(e, 1), aq_i64(e, d)));
+        v->index[d] =
+            aq_index_variable(v->x->t, start[d], 0, v->type->dim[d] - 1, 0);
+    }
+    return AQ_OK;
+}
+
+AqStatus aq_emit_evaluate(AqEmit *e, const void *context)
+{
+    const AqOperandCode *code = context;
+    LLVMTypeRef parameters[] = {e->pointer, e->pointer, e->pointer, e->i64};
+    aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
+    Evaluation v = {.e = e,
+                    .body = code->body,
+                    .type = &aq_node(code->body, code->node)->type,
+                    .id = code->node};
+    LLVMValueRef start[AQ_MAX_RANK];
+    if (begin_evaluation(&v, start))
+        return e->error->status;
+    int across = v.type->rank - 2;
+    int64_t width = v.type->dim[across + 1];
+    int64_t whole = width / e->lanes, left = width % e->lanes;
+    AqLoop rows;
+    aq_loop_begin(e, &rows, aq_i64(e, 0), param(e, 3), 1);
+    aq_expr_enter(v.x, rows.before);
+    LLVMValueRef row =
+        LLVMBuildAdd(e->builder, start[across], rows.counter, "");
+    v.index[across] = aq_index_variable(v.x->t, row, 0, v.type->dim[across] - 1,
+                                        v.x->entered);
+    v.to = float_at_row(e, param(e, 2), rows.counter, aq_i64(e, width));
+    if (whole > 0)
+        evaluate_vectors(&v, 0, whole, NULL);
+    if (left > 0)
+        evaluate_vectors(&v, whole, whole + 1,
+                         aq_constant_mask(e, (int)left, e->lanes));
+    aq_expr_leave(v.x);
+    aq_loop_end(e, &rows);
+    LLVMBuildRetVoid(e->builder);
+    return e->error->status;
+}

@@ -1,0 +1,174 @@
+/* Operands into panels.  An image is read in runs: grid points of one image row
+ * times channels of the taps that lie side by side in memory; what falls
+ * outside the image becomes zeros. */
+#include "codegen/contract.h"
+
+#include <string.h>
+
+/* Grid points of one row: (n, y, x .. x + length - 1). */
+typedef struct Run {
+    int64_t n, y, x, length;
+} Run;
+
+/* Channels j0 .. j1-1 of the joined taps from (ty, tx) on. */
+typedef struct Taps {
+    int64_t ty, tx, j0, j1;
+} Taps;
+
+static Run run_at(const AqImage *im, int64_t point, int64_t end)
+{
+    int64_t row = point / im->grid_w, x = point % im->grid_w;
+    return (Run){.n = row / im->grid_h,
+                 .y = row % im->grid_h,
+                 .x = x,
+                 .length = AQ_MIN(end - point, im->grid_w - x)};
+}
+
+static void zero(float *to, int64_t stride, int64_t rows, int64_t count)
+{
+    for (int64_t r = 0; r < rows; r++)
+        memset(to + r * stride, 0, (size_t)count * sizeof *to);
+}
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return a > 0 ? (a + b - 1) / b : -(-a / b);
+}
+
+static int64_t clamp(int64_t value, int64_t lo, int64_t hi)
+{
+    return AQ_MAX(lo, AQ_MIN(value, hi));
+}
+
+/* One grid point whose taps lie partly outside. */
+static void copy_edge(const AqImage *im, const float *row, int64_t x,
+                      const Taps *taps, float *to)
+{
+    int64_t column = x * im->mx + im->ox + taps->tx * im->dx;
+    int64_t c = im->channels;
+    int64_t count = taps->j1 - taps->j0;
+    int64_t from = clamp(-column * c - taps->j0, 0, count);
+    int64_t end = clamp((im->width - column) * c - taps->j0, from, count);
+    memset(to, 0, (size_t)from * sizeof *to);
+    if (end > from)
+        memcpy(to + from, row + column * im->sw + taps->j0 + from,
+               (size_t)(end - from) * sizeof *to);
+    memset(to + end, 0, (size_t)(count - end) * sizeof *to);
+}
+
+/* lo .. hi-1: points of the run all of whose joined taps are inside. */
+static void interior(const AqImage *im, const Run *run, int64_t tx, int64_t *lo,
+                     int64_t *hi)
+{
+    int64_t first = im->ox + tx * im->dx;
+    int64_t last = first + (im->joined - 1) * im->dx;
+    int64_t end = run->x + run->length;
+    *lo = clamp(ceil_div(-first, im->mx), run->x, end);
+    *hi = clamp(ceil_div(im->width - last, im->mx), *lo, end);
+}
+
+static void copy_run(const AqContraction *c, const AqImage *im,
+                     const float *image, const Run *run, const Taps *taps,
+                     float *to)
+{
+    int64_t count = taps->j1 - taps->j0, lo, hi;
+    int64_t line = run->y * im->my + im->oy + taps->ty * im->dy;
+    if (line < 0 || line >= im->height) {
+        zero(to, AQ_ROW, run->length, count);
+        return;
+    }
+    const float *row = image + run->n * im->sn + line * im->sh;
+    interior(im, run, taps->tx, &lo, &hi);
+    for (int64_t x = run->x; x < lo; x++)
+        copy_edge(im, row, x, taps, to + (x - run->x) * AQ_ROW);
+    if (hi > lo)
+        c->copy(row + (lo * im->mx + im->ox + taps->tx * im->dx) * im->sw +
+                    taps->j0,
+                im->mx * im->sw, to + (lo - run->x) * AQ_ROW, AQ_ROW, hi - lo,
+                count);
+    for (int64_t x = hi; x < run->x + run->length; x++)
+        copy_edge(im, row, x, taps, to + (x - run->x) * AQ_ROW);
+}
+
+void aq_pack_rows(const AqContraction *c, const AqPart *p, const float *image,
+                  int64_t tile, int64_t k0, int64_t k1, float *panel)
+{
+    const AqImage *im = &p->a;
+    int64_t size = im->joined * im->channels; /* of a group of joined taps */
+    int64_t across = im->tw / im->joined;
+    int64_t m0 = tile * c->tile_rows, m1 = AQ_MIN(m0 + c->tile_rows, p->m);
+    for (int64_t m = m0; m < m1 && k0 < k1;) {
+        Run run = run_at(im, m, m1);
+        for (int64_t group = k0 / size; group * size < k1; group++) {
+            int64_t start = group * size;
+            Taps taps = {.ty = group / across,
+                         .tx = group % across * im->joined,
+                         .j0 = AQ_MAX(k0 - start, 0),
+                         .j1 = AQ_MIN(k1 - start, size)};
+            copy_run(c, im, image, &run, &taps,
+                     panel + (m - m0) * AQ_ROW + start + taps.j0 - k0);
+        }
+        m += run.length;
+    }
+}
+
+void aq_find_segments(const AqPart *p, int64_t tap, int64_t k0, int64_t k1,
+                      AqSegments *segments)
+{
+    const AqImage *im = &p->a;
+    int64_t ty = tap / im->tw, tx = tap % im->tw;
+    segments->count = 0;
+    segments->stride = im->mx * im->sw;
+    for (int64_t k = k0; k < k1;) {
+        Run run = run_at(im, k, k1);
+        int64_t line = run.y * im->my + im->oy + ty * im->dy, lo, hi;
+        interior(im, &run, tx, &lo, &hi);
+        if (line >= 0 && line < im->height && hi > lo) {
+            AqSegment *last = &segments->at[segments->count - 1];
+            AqSegment next = {.a =
+                                  run.n * im->sn + line * im->sh +
+                                  (lo * im->mx + im->ox + tx * im->dx) * im->sw,
+                              .k = k - k0 + lo - run.x,
+                              .count = hi - lo};
+            if (segments->count > 0 && last->k + last->count == next.k &&
+                last->a + last->count * segments->stride == next.a)
+                last->count += next.count;
+            else
+                segments->at[segments->count++] = next;
+        }
+        k += run.length;
+    }
+}
+
+/* b_j = 1: columns of the strip lie along k. */
+static void transpose_run(const AqContraction *c, const AqPart *p,
+                          const float *from, int64_t count, int64_t columns,
+                          float *to)
+{
+    int64_t whole = count - count % c->vector;
+    if (whole)
+        c->transpose(from, p->b_n, to, columns, whole);
+    for (int64_t k = whole; k < count; k++)
+        for (int64_t n = 0; n < c->tile_columns; n++)
+            to[k * c->tile_columns + n] =
+                n < columns ? from[n * p->b_n + k] : 0;
+}
+
+void aq_pack_b(const AqContraction *c, const AqPart *p, const float *matrix,
+               int64_t strip, int64_t k0, int64_t k1, float *panel)
+{
+    int64_t n0 = strip * c->tile_columns;
+    int64_t columns = AQ_MIN(c->tile_columns, p->n - n0);
+    for (int64_t k = k0; k < k1;) {
+        int64_t tap = k / p->b_channels, j = k % p->b_channels;
+        int64_t count = AQ_MIN(k1 - k, p->b_channels - j);
+        const float *from = matrix + tap / p->b_tw * p->b_ty +
+                            tap % p->b_tw * p->b_tx + j * p->b_j + n0 * p->b_n;
+        float *to = panel + (k - k0) * c->tile_columns;
+        if (p->b_n == 1)
+            c->strip(from, p->b_j, to, count, columns);
+        else
+            transpose_run(c, p, from, count, columns, to);
+        k += count;
+    }
+}

@@ -1,0 +1,229 @@
+/* The register tile.  Accumulators stay in registers for the whole run over k;
+ * a row of A is broadcast element by element, B comes as whole vectors:
+ *
+ *   for k:  b0, b1 = B[k];  for r: x = A[r][k];  c[r][0..1] += x * b[0..1]
+ *
+ * Registers: rows * vectors accumulators, `vectors` for B and one broadcast
+ * must fit, and no fewer than about ten accumulators hide the latency of an
+ * FMA. */
+#include "codegen/contract.h"
+
+enum { MOST_ACCUMULATORS = 24, MOST_VECTORS = 2, UNROLL = 4 };
+
+typedef struct Micro {
+    AqEmit *e;
+    const AqMicroKey *key;
+    int columns; /* of a row of the tile */
+} Micro;
+
+/* What flows round the loop over k: where A and B stand, and the sums. */
+typedef struct Flow {
+    LLVMValueRef k, a, b, sums[MOST_ACCUMULATORS];
+} Flow;
+
+enum {
+    PARAM_A,
+    PARAM_B,
+    PARAM_TILE,
+    PARAM_K,
+    PARAM_LDB,
+    PARAM_MORE,
+    PARAM_SEGMENTS,
+    PARAM_COUNT,
+};
+
+static LLVMValueRef at(Micro *m, LLVMValueRef base, int64_t index)
+{
+    return aq_at(m->e, m->e->f32, base, aq_i64(m->e, index));
+}
+
+static LLVMValueRef tile_place(Micro *m, int row, int vector)
+{
+    return at(m, LLVMGetParam(m->e->function, PARAM_TILE),
+              (int64_t)row * m->columns + (int64_t)vector * m->e->lanes);
+}
+
+static bool by_rows(const Micro *m)
+{
+    return m->key->panel == AQ_PANEL_ROWS;
+}
+
+/* One k, the u-th of this round. */
+static void step(Micro *m, Flow *flow, int u)
+{
+    AqEmit *e = m->e;
+    int vectors = m->key->vectors;
+    LLVMValueRef b[MOST_VECTORS];
+    for (int v = 0; v < vectors; v++)
+        b[v] = aq_load(e, e->vf32, at(m, flow->b, (int64_t)v * e->lanes));
+    for (int r = 0; r < m->key->rows; r++) {
+        int64_t place = by_rows(m) ? (int64_t)r * AQ_ROW + u : r;
+        LLVMValueRef x = aq_load(e, e->f32, at(m, flow->a, place));
+        x = aq_splat(e, x, e->lanes);
+        for (int v = 0; v < vectors; v++) {
+            LLVMValueRef *sum = &flow->sums[r * vectors + v];
+            *sum = aq_fma(e, x, b[v], *sum);
+        }
+    }
+    flow->b = aq_at(e, e->f32, flow->b, LLVMGetParam(e->function, PARAM_LDB));
+    if (!by_rows(m))
+        flow->a = aq_at(e, e->f32, flow->a, LLVMGetParam(e->function, PARAM_K));
+}
+
+static LLVMValueRef phi(Micro *m, LLVMValueRef value, LLVMBasicBlockRef from)
+{
+    LLVMValueRef node = LLVMBuildPhi(m->e->builder, LLVMTypeOf(value), "");
+    LLVMAddIncoming(node, &value, &from, 1);
+    return node;
+}
+
+static int sums_of(const Micro *m)
+{
+    return m->key->rows * m->key->vectors;
+}
+
+static Flow flow_phis(Micro *m, const Flow *from, LLVMBasicBlockRef block)
+{
+    Flow flow = {.k = phi(m, from->k, block),
+                 .a = phi(m, from->a, block),
+                 .b = phi(m, from->b, block)};
+    for (int i = 0; i < sums_of(m); i++)
+        flow.sums[i] = phi(m, from->sums[i], block);
+    return flow;
+}
+
+static void flow_join(Micro *m, Flow *to, Flow *from, LLVMBasicBlockRef block)
+{
+    LLVMAddIncoming(to->k, &from->k, &block, 1);
+    LLVMAddIncoming(to->a, &from->a, &block, 1);
+    LLVMAddIncoming(to->b, &from->b, &block, 1);
+    for (int i = 0; i < sums_of(m); i++)
+        LLVMAddIncoming(to->sums[i], &from->sums[i], &block, 1);
+}
+
+/* while (k + unroll <= count) `unroll` steps, tested at the end. */
+static void loop(Micro *m, Flow *flow, LLVMValueRef count, int unroll)
+{
+    AqEmit *e = m->e;
+    LLVMBuilderRef builder = e->builder;
+    LLVMBasicBlockRef before = LLVMGetInsertBlock(builder);
+    LLVMBasicBlockRef body = aq_emit_block(e, "body");
+    LLVMBasicBlockRef after = aq_emit_block(e, "after");
+    LLVMValueRef limit = LLVMBuildSub(builder, count, aq_i64(e, unroll), "");
+    LLVMValueRef any = LLVMBuildICmp(builder, LLVMIntSLE, flow->k, limit, "");
+    LLVMBuildCondBr(builder, any, body, after);
+
+    LLVMPositionBuilderAtEnd(builder, body);
+    Flow in = flow_phis(m, flow, before), out = in;
+    for (int u = 0; u < unroll; u++)
+        step(m, &out, u);
+    if (by_rows(m))
+        out.a = at(m, in.a, unroll);
+    out.k = LLVMBuildAdd(builder, in.k, aq_i64(e, unroll), "");
+    flow_join(m, &in, &out, body);
+    LLVMValueRef again = LLVMBuildICmp(builder, LLVMIntSLE, out.k, limit, "");
+    LLVMBuildCondBr(builder, again, body, after);
+
+    LLVMPositionBuilderAtEnd(builder, after);
+    Flow end = flow_phis(m, flow, before);
+    flow_join(m, &end, &out, body);
+    *flow = end;
+}
+
+static void run_over_k(Micro *m, Flow *flow, LLVMValueRef count)
+{
+    loop(m, flow, count, UNROLL);
+    loop(m, flow, count, 1);
+}
+
+static LLVMValueRef segment_field(Micro *m, LLVMValueRef number, int field)
+{
+    AqEmit *e = m->e;
+    LLVMValueRef index = LLVMBuildMul(e->builder, number, aq_i64(e, 3), "");
+    index = LLVMBuildAdd(e->builder, index, aq_i64(e, field), "");
+    return aq_load(
+        e, e->i64,
+        aq_at(e, e->i64, LLVMGetParam(e->function, PARAM_SEGMENTS), index));
+}
+
+/* for each segment: run_over_k; `flow` has the sums before and after. */
+static void run_over_segments(Micro *m, Flow *flow)
+{
+    AqEmit *e = m->e;
+    LLVMBuilderRef builder = e->builder;
+    LLVMBasicBlockRef before = LLVMGetInsertBlock(builder);
+    LLVMBasicBlockRef body = aq_emit_block(e, "segment");
+    LLVMBasicBlockRef after = aq_emit_block(e, "end");
+    LLVMValueRef count = LLVMGetParam(e->function, PARAM_COUNT);
+    LLVMValueRef zero = aq_i64(e, 0);
+    LLVMValueRef any = LLVMBuildICmp(builder, LLVMIntSLT, zero, count, "");
+    LLVMBuildCondBr(builder, any, body, after);
+
+    LLVMPositionBuilderAtEnd(builder, body);
+    LLVMValueRef number = phi(m, zero, before);
+    Flow in = flow_phis(m, flow, before), out = in;
+    out.k = zero;
+    out.a = aq_at(e, e->f32, LLVMGetParam(e->function, PARAM_A),
+                  segment_field(m, number, 0));
+    LLVMValueRef skip = LLVMBuildMul(builder, segment_field(m, number, 1),
+                                     LLVMGetParam(e->function, PARAM_LDB), "");
+    out.b = aq_at(e, e->f32, LLVMGetParam(e->function, PARAM_B), skip);
+    run_over_k(m, &out, segment_field(m, number, 2));
+    LLVMBasicBlockRef last = LLVMGetInsertBlock(builder);
+    LLVMValueRef next = LLVMBuildAdd(builder, number, aq_i64(e, 1), "");
+    LLVMAddIncoming(number, &next, &last, 1);
+    flow_join(m, &in, &out, last);
+    LLVMValueRef again = LLVMBuildICmp(builder, LLVMIntSLT, next, count, "");
+    LLVMBuildCondBr(builder, again, body, after);
+
+    LLVMPositionBuilderAtEnd(builder, after);
+    Flow end = flow_phis(m, flow, before);
+    flow_join(m, &end, &out, last);
+    *flow = end;
+}
+
+/* The tile's sums so far where there are any, else zeros. */
+static Flow start(Micro *m)
+{
+    AqEmit *e = m->e;
+    LLVMBasicBlockRef old = aq_emit_block(e, "old"),
+                      go = aq_emit_block(e, "go");
+    LLVMValueRef more =
+        LLVMBuildICmp(e->builder, LLVMIntNE,
+                      LLVMGetParam(e->function, PARAM_MORE), aq_i64(e, 0), "");
+    LLVMBuildCondBr(e->builder, more, old, go);
+    LLVMPositionBuilderAtEnd(e->builder, old);
+    Flow flow = {.k = aq_i64(e, 0),
+                 .a = LLVMGetParam(e->function, PARAM_A),
+                 .b = LLVMGetParam(e->function, PARAM_B)};
+    LLVMValueRef sums[MOST_ACCUMULATORS];
+    for (int i = 0; i < sums_of(m); i++)
+        sums[i] =
+            aq_load(e, e->vf32,
+                    tile_place(m, i / m->key->vectors, i % m->key->vectors));
+    LLVMBuildBr(e->builder, go);
+    LLVMPositionBuilderAtEnd(e->builder, go);
+    for (int i = 0; i < sums_of(m); i++) {
+        flow.sums[i] = phi(m, LLVMConstNull(e->vf32), e->entry);
+        LLVMAddIncoming(flow.sums[i], &sums[i], &old, 1);
+    }
+    return flow;
+}
+
+AqStatus aq_emit_micro(AqEmit *e, const void *key)
+{
+    Micro m = {.e = e, .key = key, .columns = aq_tile_columns(e->target)};
+    LLVMTypeRef parameters[] = {e->pointer, e->pointer, e->pointer, e->i64,
+                                e->i64,     e->i64,     e->pointer, e->i64};
+    aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
+    Flow flow = start(&m);
+    if (by_rows(&m))
+        run_over_k(&m, &flow, LLVMGetParam(e->function, PARAM_K));
+    else
+        run_over_segments(&m, &flow);
+    for (int i = 0; i < sums_of(&m); i++)
+        aq_store(e, flow.sums[i],
+                 tile_place(&m, i / m.key->vectors, i % m.key->vectors));
+    LLVMBuildRetVoid(e->builder);
+    return AQ_OK;
+}

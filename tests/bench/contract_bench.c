@@ -1,0 +1,329 @@
+/* How near contractions come to the processor's peak: the layers of the DDPM
+ * CIFAR UNet at batch 8, in all three directions, whole kernels on all threads.
+ * The peak is measured between the kernels, because the machine may be shared.
+ *
+ *   contract_bench [-l LEVEL] [-t THREADS] [-r ROUNDS] [-v]
+ *                  [-b ROWS,COLUMNS,K,SLICES,PLACE] [NAME...] */
+#include "codegen/codegen.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- a pool that spins: what the runtime does, in little ---- */
+
+enum { MOST_THREADS = 64 };
+
+typedef struct Pool {
+    int threads;
+    atomic_int generation, working, done;
+    void (*work)(struct Pool *pool, int thread);
+    /* a stage */
+    const AqStage *stage;
+    void *const *buffers;
+    void *scratch[MOST_THREADS];
+    atomic_long next;
+    int level; /* for the peak */
+    double gflops[MOST_THREADS];
+    pthread_t handles[MOST_THREADS];
+    int numbers[MOST_THREADS];
+} Pool;
+
+static Pool pool;
+
+static void *serve(void *argument)
+{
+    int thread = *(int *)argument, seen = 0;
+    for (;;) {
+        while (atomic_load(&pool.generation) == seen)
+            ;
+        seen++;
+        if (atomic_load(&pool.done))
+            return NULL;
+        pool.work(&pool, thread);
+        atomic_fetch_sub(&pool.working, 1);
+    }
+}
+
+static void run_all(void (*work)(Pool *, int))
+{
+    pool.work = work;
+    atomic_store(&pool.working, pool.threads - 1);
+    atomic_fetch_add(&pool.generation, 1);
+    work(&pool, 0);
+    while (atomic_load(&pool.working) > 0)
+        ;
+}
+
+static void run_stage(Pool *p, int thread)
+{
+    for (;;) {
+        long task = atomic_fetch_add(&p->next, 1);
+        if (task >= p->stage->tasks)
+            return;
+        p->stage->run(p->stage->closure, p->buffers, task, task + 1,
+                      p->scratch[thread]);
+    }
+}
+
+/* ---- the peak ---- */
+
+#define FMA(n) "vfmadd231ps %%zmm30, %%zmm31, %%zmm" #n "\n"
+#define FMA8(n) "vfmadd231ps %%ymm14, %%ymm15, %%ymm" #n "\n"
+
+static void fma_512(long rounds)
+{
+    __asm__ volatile(
+        "1:\n" FMA(0) FMA(1) FMA(2) FMA(3) FMA(4) FMA(5) FMA(6) FMA(7) FMA(8)
+            FMA(9) FMA(10) FMA(11) "dec %0\n jnz 1b\n vzeroupper\n"
+        : "+r"(rounds)::"memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4",
+          "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11");
+}
+
+static void fma_256(long rounds)
+{
+    __asm__ volatile(
+        "1:\n" FMA8(0) FMA8(1) FMA8(2) FMA8(3) FMA8(4) FMA8(5) FMA8(6) FMA8(7)
+            FMA8(8) FMA8(9) FMA8(10) FMA8(11) "dec %0\n jnz 1b\n vzeroupper\n"
+        : "+r"(rounds)::"memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4",
+          "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11");
+}
+
+static void run_peak(Pool *p, int thread)
+{
+    long rounds = 100000;
+    double start = aq_seconds();
+    if (p->level == 4)
+        fma_512(rounds);
+    else
+        fma_256(rounds);
+    double seconds = aq_seconds() - start;
+    p->gflops[thread] =
+        24e-9 * (double)rounds * (p->level == 4 ? 16 : 8) / seconds;
+}
+
+static double peak(void)
+{
+    double sum = 0;
+    run_all(run_peak);
+    for (int i = 0; i < pool.threads; i++)
+        sum += pool.gflops[i];
+    return sum;
+}
+
+/* ---- kernels ---- */
+
+typedef struct Layer {
+    const char *name;
+    int64_t n, size, in, out, kernel, stride;
+} Layer;
+
+static const Layer layers[] = {
+    {"128ch@32", 8, 32, 128, 128, 3, 1},
+    {"256->128@32", 8, 32, 256, 128, 3, 1},
+    {"384->128@32", 8, 32, 384, 128, 3, 1},
+    {"128->256@16", 8, 16, 128, 256, 3, 1},
+    {"256ch@16", 8, 16, 256, 256, 3, 1},
+    {"512->256@16", 8, 16, 512, 256, 3, 1},
+    {"256ch@8", 8, 8, 256, 256, 3, 1},
+    {"512->256@8", 8, 8, 512, 256, 3, 1},
+    {"256ch@4", 8, 4, 256, 256, 3, 1},
+    {"512->256@4", 8, 4, 512, 256, 3, 1},
+    {"down 128@32", 8, 32, 128, 128, 3, 2},
+    {"down 256@16", 8, 16, 256, 256, 3, 2},
+    {"3->128@32", 8, 32, 3, 128, 3, 1},
+    {"128->3@32", 8, 32, 128, 3, 3, 1},
+    {"1x1 256->128@32", 8, 32, 256, 128, 1, 1},
+    {"1x1 512->256@16", 8, 16, 512, 256, 1, 1},
+    {"1x1 256@16", 8, 16, 256, 256, 1, 1},
+    {"100ch@30", 8, 30, 100, 100, 3, 1},
+    {"linear 8x512x256", 8, 1, 512, 256, 1, 1},
+    {"linear 2048x384x1536", 2048, 1, 384, 1536, 1, 1},
+    {"linear 2048x1536x384", 2048, 1, 1536, 384, 1, 1},
+    {"1x1 1280@8", 2, 8, 1280, 1280, 1, 1},
+    {"1280@8 b2", 2, 8, 1280, 1280, 3, 1},
+};
+
+static int64_t blocks[5];
+static int n_blocks;
+
+static AqId argument(AqGraph *body, int index, const AqType *type)
+{
+    AqAttr attr = aq_int(AQ_KEY_INDEX, index);
+    return aq_build(body, AQ_OP_arg, type, NULL, 0, &attr, 1);
+}
+
+static AqId source(AqGraph *graph, const char *name, const AqType *type)
+{
+    AqAttr attr = aq_text(AQ_KEY_NAME, name);
+    return aq_build(graph, AQ_OP_input, type, NULL, 0, &attr, 1);
+}
+
+static AqId conv_kernel(AqGraph *graph, AqGraph *body, const Layer *l,
+                        int direction, AqType type[3])
+{
+    static const AqOp ops[] = {AQ_OP_conv2d, AQ_OP_conv2d_input_gradient,
+                               AQ_OP_conv2d_weight_gradient};
+    int64_t out = (l->size + l->stride - 1) / l->stride, pad = l->kernel / 2;
+    int64_t end = pad - (l->stride == 2); /* so that sizes halve */
+    AqType x = aq_type(AQ_F32, 4, (int64_t[]){l->n, l->size, l->size, l->in});
+    AqType w =
+        aq_type(AQ_F32, 4, (int64_t[]){l->kernel, l->kernel, l->in, l->out});
+    AqType y = aq_type(AQ_F32, 4, (int64_t[]){l->n, out, out, l->out});
+    AqType forms[3][3] = {{x, w, y}, {y, w, x}, {x, y, w}};
+    memcpy(type, forms[direction], 3 * sizeof *type);
+    int64_t stride[] = {l->stride, l->stride}, pads[] = {pad, end, pad, end};
+    AqAttr attrs[] = {aq_ints(AQ_KEY_STRIDE, stride, 2),
+                      aq_ints(AQ_KEY_PAD, pads, 4)};
+    AqId operands[] = {argument(body, 0, &type[0]),
+                       argument(body, 1, &type[1])};
+    aq_graph_output(
+        body, "out",
+        aq_build(body, ops[direction], &type[2], operands, 2, attrs, 2), false);
+    AqId inputs[] = {source(graph, "a", &type[0]),
+                     source(graph, "b", &type[1])};
+    AqAttr kernel[] = {aq_text(AQ_KEY_KIND, "contract"), aq_body(body),
+                       aq_ints(AQ_KEY_BLOCKS, blocks, n_blocks)};
+    return aq_build(graph, AQ_OP_kernel, NULL, inputs, 2, kernel,
+                    n_blocks ? 3 : 2);
+}
+
+static void *floats(int64_t count)
+{
+    float *data = aligned_alloc(64, ((size_t)count * 4 + 127) / 64 * 64);
+    for (int64_t i = 0; i < count; i++)
+        data[i] = (float)((i * 7919) % 1000) * 1e-3f - 0.5f;
+    return data;
+}
+
+/* The best of all rounds, each as a share of the peak measured beside it. */
+static void measure(const AqStage *stages, int n_stages, void *const *buffers,
+                    int rounds, double flops, bool verbose, double *gflops,
+                    double *share)
+{
+    double best_stage[AQ_MAX_STAGES], sum_peak = 0, best = 1e9;
+    for (int s = 0; s < n_stages; s++)
+        best_stage[s] = 1e9;
+    pool.buffers = buffers;
+    double best_peak = 0;
+    for (int r = 0; r < rounds; r++) {
+        double now = peak();
+        best_peak = AQ_MAX(best_peak, now);
+        sum_peak += now;
+        double start = aq_seconds();
+        for (int s = 0; s < n_stages; s++) {
+            double begin = aq_seconds();
+            pool.stage = &stages[s];
+            atomic_store(&pool.next, 0);
+            run_all(run_stage);
+            best_stage[s] = AQ_MIN(best_stage[s], aq_seconds() - begin);
+        }
+        best = AQ_MIN(best, aq_seconds() - start);
+    }
+    *gflops = flops / best / 1e9;
+    *share = *gflops / best_peak;
+    if (verbose)
+        for (int s = 0; s < n_stages; s++)
+            printf("        stage %d: %4ld tasks %8.3f ms\n", s,
+                   (long)stages[s].tasks, best_stage[s] * 1e3);
+}
+
+static int bench(const Layer *l, const AqTarget *target, int rounds,
+                 bool verbose)
+{
+    static const char *const names[] = {"forward", "input", "weight"};
+    printf("%-22s", l->name);
+    if (verbose)
+        printf("\n");
+    for (int direction = 0; direction < 3; direction++) {
+        AqError error = {0};
+        AqGraph *graph = aq_graph_new(), *body = aq_graph_new();
+        AqType type[3];
+        AqId kernel = conv_kernel(graph, body, l, direction, type);
+        AqKernelLayout layout;
+        AqCompileOptions options = {.threads = 1, .no_cache = true};
+        AqCode *code = NULL;
+        if (!graph->error.status &&
+            !aq_kernel_layout(graph, kernel, target, &layout, &error))
+            code = aq_compile(graph, &kernel, 1, target, &options, &error);
+        if (!code) {
+            printf("%s%s\n", graph->error.text, error.text);
+            return 1;
+        }
+        int n_stages;
+        const AqStage *stages = aq_code_stages(code, 0, &n_stages);
+        void *buffers[4] = {
+            floats(aq_elements(&type[0])), floats(aq_elements(&type[1])),
+            floats(aq_elements(&type[2])), floats(layout.workspace / 4 + 1)};
+        for (int t = 0; t < pool.threads; t++)
+            pool.scratch[t] = floats(layout.scratch / 4 + 1);
+        double flops = aq_graph_flops(graph), gflops, share;
+        measure(stages, n_stages, buffers, rounds, flops, verbose, &gflops,
+                &share);
+        printf("  %s%-7s %6.1f GFLOP/s %3.0f %%%s", verbose ? "    " : "",
+               names[direction], gflops, 100 * share, verbose ? "" : "  ");
+        if (verbose)
+            printf("  %.3f ms, compiled in %.0f ms\n", flops / gflops * 1e-6,
+                   aq_code_statistics(code)->seconds * 1e3);
+        for (int i = 0; i < 4; i++)
+            free(buffers[i]);
+        for (int t = 0; t < pool.threads; t++)
+            free(pool.scratch[t]);
+        aq_code_free(code);
+        aq_graph_free(graph);
+        aq_graph_free(body);
+        fflush(stdout);
+    }
+    printf("\n");
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    int level = 0, rounds = 15, option;
+    bool verbose = false;
+    pool.threads = aq_cpu_count();
+    while ((option = getopt(argc, argv, "l:t:r:vb:")) != -1)
+        if (option == 'l')
+            level = atoi(optarg);
+        else if (option == 't')
+            pool.threads = AQ_MAX(AQ_MIN(atoi(optarg), MOST_THREADS), 1);
+        else if (option == 'r')
+            rounds = atoi(optarg);
+        else if (option == 'v')
+            verbose = true;
+        else if (option == 'b')
+            n_blocks = sscanf(optarg, "%ld,%ld,%ld,%ld,%ld", &blocks[0],
+                              &blocks[1], &blocks[2], &blocks[3], &blocks[4]);
+        else
+            return 2;
+    AqTarget target;
+    AqError error = {0};
+    if (aq_target_host(level, &target, &error)) {
+        printf("%s\n", error.text);
+        return 1;
+    }
+    pool.level = target.level;
+    for (int i = 1; i < pool.threads; i++) {
+        pool.numbers[i] = i;
+        pthread_create(&pool.handles[i], NULL, serve, &pool.numbers[i]);
+    }
+    peak();
+    printf("level %d, %d threads, FMA peak %.1f GFLOP/s\n", target.level,
+           pool.threads, peak());
+    int status = 0;
+    for (int i = 0; i < AQ_COUNT(layers) && !status; i++) {
+        bool wanted = optind == argc;
+        for (int a = optind; a < argc; a++)
+            wanted |= strstr(layers[i].name, argv[a]) != NULL;
+        if (wanted)
+            status = bench(&layers[i], &target, rounds, verbose);
+    }
+    atomic_store(&pool.done, 1);
+    atomic_fetch_add(&pool.generation, 1);
+    for (int i = 1; i < pool.threads; i++)
+        pthread_join(pool.handles[i], NULL);
+    return status;
+}
