@@ -3,8 +3,10 @@
  * Kernels run in the order of the graph.  A value lives from the kernel that
  * writes it to the last one that reads it; values that are alive at one time
  * get disjoint places in the arena, the largest first, each at the lowest
- * offset that is free through its life.  A reshape names its input's place, a
- * part of a concat lies inside the concat.  A value that updates a state is
+ * offset that is free through its life.  A reshape names its input's place.  A
+ * part of a concat lies inside the concat, but lives only from the kernel that
+ * writes it: until then its room is free for others (activations lie where
+ * gradients will be).  A value that updates a state is
  * written straight into the state where every other reader has run before, and
  * copied at the end otherwise.
  * Needs: the output of fuse.  The order and the offsets depend on shapes only.
@@ -21,6 +23,9 @@ typedef struct Block {
     int64_t bytes, offset;
     int base;        /* 0: the arena */
     int first, last; /* steps */
+    int concat;      /* the block that it is a part of, or -1 */
+    int64_t within;  /* its offset there */
+    int parts;       /* how many parts it has itself; they follow it */
 } Block;
 
 /* Where a value lies. */
@@ -53,8 +58,11 @@ static int new_block(Planner *p, int64_t bytes, int base)
         aq_fail(p->error, AQ_INTERNAL, "plan: more blocks than values");
         return 0;
     }
-    p->blocks[p->n_blocks] =
-        (Block){.bytes = bytes, .base = base, .first = INT32_MAX, .last = -1};
+    p->blocks[p->n_blocks] = (Block){.bytes = bytes,
+                                     .base = base,
+                                     .first = INT32_MAX,
+                                     .last = -1,
+                                     .concat = -1};
     return p->n_blocks++;
 }
 
@@ -97,10 +105,14 @@ static void place_concat(Planner *p, AqId id)
     int block = new_block(p, aq_bytes(&node->type), 0);
     int64_t offset = 0;
     p->place[id] = (Place){.block = block};
+    p->blocks[block].parts = node->n_inputs;
     for (int i = 0; i < node->n_inputs; i++) {
-        AqId part = node->inputs[i];
-        p->place[part] = (Place){.block = block, .offset = offset};
-        offset += aq_bytes(&node_of(p, part)->type);
+        int64_t bytes = aq_bytes(&node_of(p, node->inputs[i])->type);
+        int part = new_block(p, bytes, 0);
+        p->blocks[part].concat = block;
+        p->blocks[part].within = offset;
+        p->place[node->inputs[i]] = (Place){.block = part};
+        offset += bytes;
     }
 }
 
@@ -151,6 +163,19 @@ static void find_lives(Planner *p)
     }
     for (int i = 0; i < p->g->n_outputs; i++)
         touch(p, p->g->outputs[i].node, p->plan->n_steps);
+}
+
+/* A part lives on in its concat; a concat from its first part on. */
+static void join_lives(Planner *p)
+{
+    for (int i = 0; i < p->n_blocks; i++) {
+        Block *part = &p->blocks[i];
+        if (part->concat < 0)
+            continue;
+        Block *concat = &p->blocks[part->concat];
+        concat->first = AQ_MIN(concat->first, part->first);
+        part->last = AQ_MAX(part->last, concat->last);
+    }
 }
 
 /* ---- updates in place ---- */
@@ -266,28 +291,49 @@ static int64_t lowest_gap(Block **placed, int count, const Block *block,
     return offset;
 }
 
+/* Blocks to place, the largest first; parts come with their concat. */
+static int list_blocks(Planner *p, Block **order)
+{
+    int n = 0;
+    for (int i = 0; i < p->n_blocks; i++) {
+        const Block *b = &p->blocks[i];
+        if (b->base == 0 && b->last >= 0 && b->concat < 0)
+            order[n++] = &p->blocks[i];
+    }
+    qsort(order, (size_t)n, sizeof *order, by_size);
+    return n;
+}
+
+static void take(Block *block, Block **placed, int *count, int64_t *live)
+{
+    placed[(*count)++] = block;
+    for (int step = block->first; step <= block->last; step++)
+        live[step] += block->bytes;
+}
+
 static void place_arena(Planner *p)
 {
     Block **order = AQ_NEW_ARRAY(p->scratch, Block *, p->n_blocks + 1);
+    Block **placed = AQ_NEW_ARRAY(p->scratch, Block *, p->n_blocks + 1);
     Block **meeting = AQ_NEW_ARRAY(p->scratch, Block *, p->n_blocks + 1);
     int64_t *live =
         AQ_NEW_ARRAY(p->scratch, int64_t, (size_t)p->plan->n_steps + 2);
-    if (!order || !meeting || !live) {
+    if (!order || !placed || !meeting || !live) {
         aq_no_memory(p->error, sizeof *order * (size_t)p->n_blocks);
         return;
     }
-    int n = 0;
-    for (int i = 0; i < p->n_blocks; i++)
-        if (p->blocks[i].base == 0 && p->blocks[i].last >= 0)
-            order[n++] = &p->blocks[i];
-    qsort(order, (size_t)n, sizeof *order, by_size);
+    int n = list_blocks(p, order), count = 0;
     for (int i = 0; i < n; i++) {
         Block *b = order[i];
-        b->offset = lowest_gap(order, i, b, meeting);
+        b->offset = lowest_gap(placed, count, b, meeting);
         p->plan->arena_bytes =
             AQ_MAX(p->plan->arena_bytes, b->offset + padded(b->bytes));
-        for (int s = b->first; s <= b->last; s++)
-            live[s] += b->bytes;
+        if (b->parts == 0)
+            take(b, placed, &count, live);
+        for (int k = 1; k <= b->parts; k++) {
+            b[k].offset = b->offset + b[k].within;
+            take(&b[k], placed, &count, live);
+        }
     }
     for (int s = 0; s <= p->plan->n_steps; s++)
         p->plan->live_bytes = AQ_MAX(p->plan->live_bytes, live[s]);
@@ -415,6 +461,7 @@ static void place_all(Planner *p)
     place_updates(p);
     place_forwards(p);
     find_lives(p);
+    join_lives(p);
     int *workspace = add_workspaces(p);
     if (!workspace) {
         aq_no_memory(p->error, (size_t)p->g->count);
