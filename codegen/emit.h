@@ -41,7 +41,7 @@ AqStatus aq_kernel_of(const AqGraph *graph, AqId id, const AqTarget *target,
 const AqKernelKind *aq_kernel_kind(const AqKernel *kernel, AqError *error);
 
 /* One row a kind; each file defines its own. */
-extern const AqKernelKind aq_kind_map, aq_kind_contract;
+extern const AqKernelKind aq_kind_map, aq_kind_contract, aq_kind_scatter;
 
 /* ---- compile.c: plans ---- */
 
@@ -164,6 +164,13 @@ void aq_loop_begin(AqEmit *e, AqLoop *loop, LLVMValueRef from, LLVMValueRef to,
 /* Before anything else is emitted into the loop's body. */
 int aq_loop_carry(AqEmit *e, AqLoop *loop, LLVMValueRef initial);
 void aq_loop_end(AqEmit *e, AqLoop *loop);
+
+/* The frame of a task function: entry; buffers; the loop over first .. last - 1
+ * (which does nothing where that is empty); its end. */
+LLVMValueRef aq_emit_buffer(AqEmit *e, int i);
+LLVMBasicBlockRef aq_emit_task_loop(AqEmit *e, AqLoop *loop);
+void aq_emit_task_end(AqEmit *e, LLVMBasicBlockRef end);
+LLVMValueRef aq_at_most(AqEmit *e, LLVMValueRef a, int64_t most);
 
 /* ---- vmath.c: functions of floats, scalar or vector; accuracy stated there */
 

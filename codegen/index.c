@@ -132,8 +132,8 @@ AqIndex aq_index_atom(AqIndexTable *t, AqAtom atom)
     if (atom.lo == atom.hi && atom.kind != AQ_ATOM_LANE)
         return aq_index_constant(t, atom.lo);
     bool named = atom.kind == AQ_ATOM_QUOTIENT ||
-                 atom.kind == AQ_ATOM_REMAINDER ||
-                 atom.kind == AQ_ATOM_LANE || atom.value;
+                 atom.kind == AQ_ATOM_REMAINDER || atom.kind == AQ_ATOM_LANE ||
+                 atom.value;
     for (int i = 0; named && i < t->n_atoms; i++)
         if (same_atom(&t->atoms[i], &atom))
             return single(t, i);
@@ -169,8 +169,7 @@ AqIndex aq_index_lanewise(AqIndexTable *t, LLVMValueRef value, int64_t lo,
 /* The first `count` lanes. */
 static AqIndex some_lanes(AqIndexTable *t, int64_t count)
 {
-    return aq_index_atom(
-        t, (AqAtom){.kind = AQ_ATOM_LANE, .hi = count - 1});
+    return aq_index_atom(t, (AqAtom){.kind = AQ_ATOM_LANE, .hi = count - 1});
 }
 
 static void remember(AqIndexTable *t, AqIndex sum, int64_t extent)

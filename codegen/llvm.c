@@ -369,3 +369,39 @@ void aq_loop_end(AqEmit *e, AqLoop *loop)
     LLVMBuildCondBr(e->builder, more, loop->body, loop->after);
     LLVMPositionBuilderAtEnd(e->builder, loop->after);
 }
+
+/* ---- the frame of a task function ---- */
+
+LLVMValueRef aq_at_most(AqEmit *e, LLVMValueRef a, int64_t most)
+{
+    LLVMValueRef limit = aq_i64(e, most);
+    LLVMValueRef over = LLVMBuildICmp(e->builder, LLVMIntSGT, a, limit, "");
+    return LLVMBuildSelect(e->builder, over, limit, a, "");
+}
+
+LLVMValueRef aq_emit_buffer(AqEmit *e, int i)
+{
+    LLVMValueRef at =
+        aq_at(e, e->pointer, LLVMGetParam(e->function, 1), aq_i64(e, i));
+    return aq_load(e, e->pointer, at);
+}
+
+LLVMBasicBlockRef aq_emit_task_loop(AqEmit *e, AqLoop *loop)
+{
+    LLVMValueRef first = LLVMGetParam(e->function, 2);
+    LLVMValueRef last = LLVMGetParam(e->function, 3);
+    LLVMBasicBlockRef start = aq_emit_block(e, "start");
+    LLVMBasicBlockRef end = aq_emit_block(e, "end");
+    LLVMValueRef some = LLVMBuildICmp(e->builder, LLVMIntSLT, first, last, "");
+    LLVMBuildCondBr(e->builder, some, start, end);
+    LLVMPositionBuilderAtEnd(e->builder, start);
+    aq_loop_begin(e, loop, first, last, 1);
+    return end;
+}
+
+void aq_emit_task_end(AqEmit *e, LLVMBasicBlockRef end)
+{
+    LLVMBuildBr(e->builder, end);
+    LLVMPositionBuilderAtEnd(e->builder, end);
+    LLVMBuildRetVoid(e->builder);
+}

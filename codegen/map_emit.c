@@ -318,13 +318,6 @@ static void emit_row(Nest *n)
 
 /* ---- tasks ---- */
 
-static LLVMValueRef at_most(AqEmit *e, LLVMValueRef a, int64_t most)
-{
-    LLVMValueRef limit = aq_i64(e, most);
-    LLVMValueRef over = LLVMBuildICmp(e->builder, LLVMIntSGT, a, limit, "");
-    return LLVMBuildSelect(e->builder, over, limit, a, "");
-}
-
 static void emit_chunk(Nest *n, AqIndex task)
 {
     AqEmit *e = n->e;
@@ -336,7 +329,7 @@ static void emit_chunk(Nest *n, AqIndex task)
         LLVMBuildMul(e->builder, number, aq_i64(e, map->blocks_a_chunk), "");
     LLVMValueRef to =
         LLVMBuildAdd(e->builder, from, aq_i64(e, map->blocks_a_chunk), "");
-    emit_full_blocks(n, from, at_most(e, to, map->full));
+    emit_full_blocks(n, from, aq_at_most(e, to, map->full));
     if (map->tail)
         emit_tail_of_chunk(n, number);
 }
@@ -350,7 +343,7 @@ static void emit_rows(Nest *n, LLVMValueRef task)
         LLVMBuildMul(e->builder, task, aq_i64(e, map->rows_a_task), "");
     LLVMValueRef to =
         LLVMBuildAdd(e->builder, from, aq_i64(e, map->rows_a_task), "");
-    aq_loop_begin(e, &loop, from, at_most(e, to, map->rows), 1);
+    aq_loop_begin(e, &loop, from, aq_at_most(e, to, map->rows), 1);
     aq_expr_enter(n->x, loop.before);
     n->row = variable(n, loop.counter, map->rows - 1);
     emit_row(n);
@@ -371,55 +364,30 @@ static void emit_task(Nest *n, LLVMValueRef number)
     }
 }
 
-static LLVMValueRef load_buffer(AqEmit *e, int i)
-{
-    LLVMValueRef at =
-        aq_at(e, e->pointer, LLVMGetParam(e->function, 1), aq_i64(e, i));
-    return aq_load(e, e->pointer, at);
-}
-
-/* The frame of a task function; leaves the builder within the loop. */
-static bool begin_nest(Nest *n, AqLoop *loop, LLVMBasicBlockRef *end)
-{
-    AqEmit *e = n->e;
-    LLVMValueRef *inputs =
-        AQ_NEW_ARRAY(e->arena, LLVMValueRef, n->map->n_inputs + 1);
-    if (!inputs)
-        return false;
-    aq_emit_task_function(e);
-    for (int i = 0; i < n->map->n_inputs; i++)
-        inputs[i] = load_buffer(e, i);
-    for (int i = 0; i < n->map->n_outputs; i++)
-        n->buffers[i] = load_buffer(e, n->map->n_inputs + i);
-    n->x = aq_expr_new(e, n->map->body, inputs, n->map->lanes);
-    if (!n->x)
-        return false;
-    LLVMValueRef first = LLVMGetParam(e->function, 2);
-    LLVMValueRef last = LLVMGetParam(e->function, 3);
-    LLVMBasicBlockRef start = aq_emit_block(e, "start");
-    *end = aq_emit_block(e, "end");
-    LLVMValueRef some = LLVMBuildICmp(e->builder, LLVMIntSLT, first, last, "");
-    LLVMBuildCondBr(e->builder, some, start, *end);
-    LLVMPositionBuilderAtEnd(e->builder, start);
-    aq_loop_begin(e, loop, first, last, 1);
-    aq_expr_enter(n->x, loop->before);
-    return true;
-}
-
 AqStatus aq_map_emit(AqEmit *e, const void *context)
 {
-    Nest n = {.e = e, .map = context};
+    const AqMap *map = context;
+    Nest n = {.e = e, .map = map};
     AqLoop loop;
-    LLVMBasicBlockRef end;
-    if (!begin_nest(&n, &loop, &end))
-        return aq_no_memory(e->error, sizeof n);
-    if (n.map->tasks > 0)
+    LLVMValueRef *inputs =
+        AQ_NEW_ARRAY(e->arena, LLVMValueRef, map->n_inputs + 1);
+    if (!inputs)
+        return aq_no_memory(e->error, sizeof *inputs);
+    aq_emit_task_function(e);
+    for (int i = 0; i < map->n_inputs; i++)
+        inputs[i] = aq_emit_buffer(e, i);
+    for (int i = 0; i < map->n_outputs; i++)
+        n.buffers[i] = aq_emit_buffer(e, map->n_inputs + i);
+    n.x = aq_expr_new(e, map->body, inputs, map->lanes);
+    if (!n.x)
+        return e->error->status;
+    LLVMBasicBlockRef end = aq_emit_task_loop(e, &loop);
+    aq_expr_enter(n.x, loop.before);
+    if (map->tasks > 0)
         emit_task(&n, loop.counter);
     aq_expr_leave(n.x);
     aq_loop_end(e, &loop);
-    LLVMBuildBr(e->builder, end);
-    LLVMPositionBuilderAtEnd(e->builder, end);
-    LLVMBuildRetVoid(e->builder);
+    aq_emit_task_end(e, end);
     if (n.x->t->failed)
         aq_no_memory(e->error, sizeof n);
     return e->error->status;
