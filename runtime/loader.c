@@ -18,7 +18,7 @@ struct AqLoader {
     int64_t made, taken; /* batches; made - taken <= AHEAD */
     int32_t *order;      /* of `epoch` */
     int64_t epoch;
-    AqError error;
+    AqError error; /* of the batch after the last one made */
     bool ending, started, in_use;
     pthread_t thread;
     pthread_mutex_t lock;
@@ -57,7 +57,8 @@ static float unit(uint32_t word)
     return (float)(word >> 8) * 0x1p-24f;
 }
 
-static AqStatus make_sample(AqLoader *loader, AqBatch *batch, int i, int64_t n)
+static AqStatus make_sample(AqLoader *loader, AqBatch *batch, int i, int64_t n,
+                            AqError *error)
 {
     int64_t count = aq_dataset_count(loader->set), epoch = n / count;
     if (epoch != loader->epoch)
@@ -67,23 +68,23 @@ static AqStatus make_sample(AqLoader *loader, AqBatch *batch, int i, int64_t n)
     draw(loader, STREAM_VIEW, (uint64_t)n, 0, words);
     bool flip = loader->options.flip && words[0] >> 31;
     bool random = loader->options.random_crop;
-    float y = random ? unit(words[1]) : 0.5f;
-    float x = random ? unit(words[2]) : 0.5f;
+    float x = random ? unit(words[1]) : 0.5f;
+    float y = random ? unit(words[2]) : 0.5f;
     batch->sample[i] = (int32_t)(uint32_t)n;
     batch->label[i] = aq_dataset_label(loader->set, index);
-    return aq_dataset_fetch(loader->set, index, flip, y, x,
-                            batch->x + i * loader->sample_floats,
-                            &loader->error);
+    return aq_dataset_fetch(loader->set, index, flip, x, y,
+                            batch->x + i * loader->sample_floats, error);
 }
 
-static void make_batch(AqLoader *loader, int64_t number)
+static AqStatus make_batch(AqLoader *loader, int64_t number, AqError *error)
 {
     AqBatch *batch = &loader->ring[number % AHEAD];
     int size = loader->options.batch;
     int64_t first = loader->options.first + number * size;
     for (int i = 0; i < size; i++)
-        if (make_sample(loader, batch, i, first + i))
-            return;
+        if (make_sample(loader, batch, i, first + i, error))
+            return error->status;
+    return AQ_OK;
 }
 
 static void *make_ahead(void *argument)
@@ -97,9 +98,11 @@ static void *make_ahead(void *argument)
         }
         int64_t number = loader->made;
         pthread_mutex_unlock(&loader->lock);
-        make_batch(loader, number);
+        AqError error = {0};
+        make_batch(loader, number, &error);
         pthread_mutex_lock(&loader->lock);
-        loader->made++;
+        loader->error = error;
+        loader->made += error.status == AQ_OK;
         pthread_cond_broadcast(&loader->changed);
     }
     pthread_mutex_unlock(&loader->lock);
@@ -181,7 +184,7 @@ const AqBatch *aq_loader_next(AqLoader *loader, AqError *error)
     pthread_cond_broadcast(&loader->changed);
     while (loader->made <= loader->taken && !loader->error.status)
         pthread_cond_wait(&loader->changed, &loader->lock);
-    loader->in_use = loader->made > loader->taken && !loader->error.status;
+    loader->in_use = loader->made > loader->taken;
     const AqBatch *batch =
         loader->in_use ? &loader->ring[loader->taken % AHEAD] : NULL;
     if (!batch)

@@ -10,6 +10,7 @@
 #include <immintrin.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -237,6 +238,8 @@ int aq_pool_threads(const AqPool *pool)
 /* The caller is worker 0. */
 static bool run_job(AqPool *pool, Job job)
 {
+    if (job.stop && __atomic_load_n(job.stop, __ATOMIC_RELAXED))
+        return false;
     if (job.count == 0)
         return true;
     pool->job = job;
@@ -248,8 +251,11 @@ static bool run_job(AqPool *pool, Job job)
     atomic_fetch_add(&pool->sequence, 1);
     futex_wake(&pool->sequence);
     work(pool, 0);
-    while (atomic_load(&pool->busy) > 0)
-        _mm_pause(); /* they have only the end of a loop to run */
+    for (int i = 0; atomic_load(&pool->busy) > 0; i++)
+        if (i < SPINS) /* they have only the end of a loop to run */
+            _mm_pause();
+        else
+            sched_yield();
     _mm_setcsr(kept);
     return !atomic_load(&pool->stopped);
 }
