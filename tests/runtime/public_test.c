@@ -4,9 +4,37 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
+
+enum { COUNT = 64, UNITS = 16 };
+
+static AqTensor network(AqScope s, AqTensor x)
+{
+    AqTensor h = aq_silu(aq_linear(aq_sub(s, "in"), x, UNITS));
+    return aq_linear(aq_sub(s, "out"), h, 1);
+}
+
+static AqGraph *training(void)
+{
+    AqGraph *g = aq_graph_new();
+    AqTensor x = aq_input(g, "x", AQ_SHAPE(COUNT, 2));
+    AqTensor y = aq_input(g, "y", AQ_SHAPE(COUNT, 1));
+    AqTensor loss = aq_mse(network(aq_root(g), x), y);
+    aq_minimize(loss, (AqOptimizer){.rate.base = 1e-2});
+    return g;
+}
+
+static AqGraph *prediction(int count)
+{
+    AqGraph *g = aq_graph_new();
+    AqTensor x = aq_input(g, "x", AQ_SHAPE(count, 2));
+    aq_output(network(aq_root(g), x), "y");
+    return g;
+}
 
 static void assert_error(const AqProgram *p, const char *piece)
 {
@@ -47,11 +75,163 @@ static void test_what_is_missing(void **state)
     aq_program_free(NULL);
 }
 
+static AqProgram *program(AqGraph *graph, AqProgram *with, int threads)
+{
+    AqProgram *p =
+        aq_program_new(graph, .with = with, .threads = threads, .seed = 7);
+    aq_graph_free(graph);
+    if (aq_program_error(p))
+        fail_msg("%s", aq_program_error(p));
+    return p;
+}
+
+static void fill(AqProgram *p)
+{
+    float *x = aq_program_array(p, "x", NULL);
+    float *y = aq_program_array(p, "y", NULL);
+    for (int i = 0; i < COUNT; i++) {
+        x[2 * i] = (float)sin(i);
+        x[2 * i + 1] = (float)cos(2.3 * i);
+        y[i] = 3 * x[2 * i] * x[2 * i + 1];
+    }
+}
+
+static void train(AqProgram *p, int steps)
+{
+    for (int i = 0; i < steps; i++)
+        assert_true(aq_program_run(p));
+}
+
+static void test_the_loss_falls(void **state)
+{
+    (void)state;
+    AqProgram *p = program(training(), NULL, 0);
+    fill(p);
+    train(p, 1);
+    double first = aq_program_number(p, "loss");
+    train(p, 199);
+    assert_true(first > 1 && aq_program_number(p, "loss") < first / 10);
+    assert_true(aq_program_number(p, "skipped") == 0);
+    int32_t *step = aq_program_array(p, "step", NULL);
+    assert_int_equal(*step, 200);
+    aq_program_free(p);
+}
+
+static void test_threads_do_not_change_a_bit(void **state)
+{
+    (void)state;
+    AqProgram *one = program(training(), NULL, 1);
+    AqProgram *three = program(training(), NULL, 3);
+    fill(one);
+    fill(three);
+    train(one, 20);
+    train(three, 20);
+    int64_t floats = 0;
+    const float *a = aq_program_array(one, "weights", &floats);
+    const float *b = aq_program_array(three, "weights", NULL);
+    assert_true(floats >= 3 * UNITS + UNITS + 1);
+    assert_memory_equal(a, b, (size_t)floats * sizeof *a);
+    aq_program_free(one);
+    aq_program_free(three);
+}
+
+/* The prediction's loss, by hand, is what the next step of training tells. */
+static void test_programs_share_parameters(void **state)
+{
+    (void)state;
+    AqProgram *p = program(training(), NULL, 0);
+    AqProgram *q = program(prediction(COUNT), p, 0);
+    fill(p);
+    const float *y = aq_program_array(p, "y", NULL);
+    memcpy(aq_program_array(q, "x", NULL), aq_program_array(p, "x", NULL),
+           2 * COUNT * sizeof(float));
+    const float *guess = aq_program_array(q, "y", NULL);
+    for (int round = 0; round < 3; round++) {
+        assert_true(aq_program_run(q));
+        double loss = 0;
+        for (int i = 0; i < COUNT; i++)
+            loss += pow(guess[i] - y[i], 2) / COUNT;
+        train(p, 1);
+        double told = aq_program_number(p, "loss");
+        assert_true(fabs(told - loss) <= 1e-5 * loss);
+        train(p, 10);
+    }
+    aq_program_free(q);
+    aq_program_free(p);
+}
+
+/* Inputs of one name may have other shapes: they are each program's own. */
+static void test_inputs_are_not_shared(void **state)
+{
+    (void)state;
+    AqProgram *p = program(training(), NULL, 0);
+    AqProgram *q = program(prediction(3 * COUNT), p, 0);
+    int64_t elements = 0;
+    assert_ptr_not_equal(aq_program_array(p, "x", NULL),
+                         aq_program_array(q, "x", &elements));
+    assert_true(elements == 3 * COUNT * 2);
+    assert_true(aq_program_run(q));
+    aq_program_free(q);
+    aq_program_free(p);
+}
+
+static void test_other_parameters_are_refused(void **state)
+{
+    (void)state;
+    AqProgram *p = program(training(), NULL, 0);
+    AqGraph *g = aq_graph_new();
+    AqTensor x = aq_input(g, "x", AQ_SHAPE(COUNT, 2));
+    aq_output(aq_linear(aq_sub(aq_root(g), "in"), x, UNITS + 1), "y");
+    AqProgram *q = aq_program_new(g, .with = p);
+    assert_error(q, "same layers in the same order");
+    aq_program_free(q);
+    aq_program_free(p);
+    aq_graph_free(g);
+}
+
+static void test_a_wrong_name_is_told(void **state)
+{
+    (void)state;
+    AqProgram *p = program(training(), NULL, 0);
+    assert_true(isnan(aq_program_number(p, "los")));
+    assert_error(p, "\"los\"; did you mean \"loss\"?");
+    assert_false(aq_program_run(p));
+    aq_program_free(p);
+}
+
+/* A graph without parameters, and integers in and out. */
+static void test_a_graph_without_parameters(void **state)
+{
+    (void)state;
+    AqGraph *g = aq_graph_new();
+    AqTensor x = aq_input(g, "x", AQ_SHAPE(5), .integer = true);
+    aq_output(aq_add(x, x), "twice");
+    AqProgram *p = program(g, NULL, 1);
+    int32_t *in = aq_program_array(p, "x", NULL);
+    for (int i = 0; i < 5; i++)
+        in[i] = i + 10;
+    assert_true(aq_program_run(p));
+    int64_t elements = 0;
+    const int32_t *out = aq_program_array(p, "twice", &elements);
+    assert_int_equal(elements, 5);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(out[i], 2 * (i + 10));
+    assert_true(aq_program_number(p, "twice") == 20);
+    aq_program_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_graph_s_mistake_is_the_program_s),
         cmocka_unit_test(test_what_is_missing),
+        cmocka_unit_test(test_the_loss_falls),
+        cmocka_unit_test(test_threads_do_not_change_a_bit),
+        cmocka_unit_test(test_programs_share_parameters),
+        cmocka_unit_test(test_inputs_are_not_shared),
+        cmocka_unit_test(test_other_parameters_are_refused),
+        cmocka_unit_test(test_a_wrong_name_is_told),
+        cmocka_unit_test(test_a_graph_without_parameters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
