@@ -559,12 +559,14 @@ static void nodes_know_their_scope_and_line(void **state)
     AqTensor h = aq_conv2d(aq_sub(s, "conv"), x, 8);
     int line = __LINE__ + 1;
     AqTensor y = aq_silu(h);
-    AqTensor z = aq_add(x, y);
+    AqTensor z = aq_add(y, aq_neg(x));
     const AqNode *node = aq_node(b.g, y.id);
     assert_string_equal(node->scope, "mid.res.3.conv");
     assert_int_equal(node->line, line);
     assert_non_null(strstr(node->file, "layers_test.c"));
-    assert_string_equal(aq_node(b.g, z.id)->scope, "mid.res.3.conv");
+    assert_string_equal(aq_node(b.g, z.id)->scope, "");
+    AqTensor w = aq_subtract(y, x);
+    assert_string_equal(aq_node(b.g, w.id)->scope, "mid.res.3.conv");
     assert_int_equal(aq_node(b.g, z.id)->line, line + 1);
     aq_bench_free(&b);
 }

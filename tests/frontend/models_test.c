@@ -146,6 +146,8 @@ static void wrong_settings_are_explained(void **state)
          "\"channels\"?"},
         {{"channels", "6x"},
          "option channels=6x: a whole number from 1 to 65536 is needed"},
+        {{"channels", "65537"},
+         "option channels=65537: a whole number from 1 to 65536 is needed"},
         {{"channels", "0"},
          "option channels=0: a whole number from 1 to 65536 is needed"},
         {{"channels", "99999999999"},

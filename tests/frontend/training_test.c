@@ -413,8 +413,9 @@ static void initial_values(void **state)
              .value = 2);
     aq_param(s, "uniform", AQ_SHAPE(100, 100), .init = AQ_INIT_UNIFORM,
              .value = 0.5);
+    aq_param(s, "twin", AQ_SHAPE(100, 100), .init = AQ_INIT_NORMAL, .value = 2);
     const AqParamTable *table = aq_params(g);
-    assert_int_equal(table->trained, 20010);
+    assert_int_equal(table->trained, 30010);
     float *w = malloc((size_t)table->floats * sizeof(float));
     aq_params_start(table, (const uint32_t[]){3, 4}, w);
     double square[2] = {0}, sum[2] = {0}, most = 0;
@@ -428,6 +429,11 @@ static void initial_values(void **state)
     assert_true(fabs(sum[0]) < 0.1 && fabs(square[0] - 4) < 0.3);
     assert_true(fabs(sum[1]) < 0.02 && fabs(square[1] - 0.25 / 3) < 0.005);
     assert_true(most <= 0.5 && most > 0.499);
+    /* each has draws of its own: no correlation */
+    double product = 0;
+    for (int i = 0; i < 10000; i++)
+        product += w[table->at[4].offset + i] * w[table->at[2].offset + i];
+    assert_true(fabs(product / 10000) < 0.2);
     for (int i = 0; i < 5; i++) {
         assert_true(w[i] == 0);
         assert_true(w[table->at[1].offset + i] == 1);
