@@ -4,6 +4,7 @@
 #define AQ_PARITY_H
 
 #include "frontend/dsl/dsl.h"
+#include "runtime/runtime.h"
 #include "tests/support/golden.h"
 
 /* ---- config.c: config.json as a task ---- */
@@ -27,12 +28,23 @@ double norm_of(const double *x, int64_t count);
 /* max |a - b| / max |b| */
 double off_by(const double *a, const double *b, int64_t count);
 
-/* ---- parity.c ---- */
+/* ---- run.c ---- */
 
-/* One run of a graph: `bindings` give every input, param and state by name,
- * `values` get the outputs, updates among them, in their order. */
-typedef AqStatus Run(const AqGraph *graph, const AqBinding *bindings,
-                     int n_bindings, AqValue *values, AqArena *arena,
-                     AqError *error);
+/* Runs graphs: by the interpreter, or compiled for this machine. */
+typedef struct Runner {
+    bool interpret;
+    AqPool *pool;
+    AqMemory *memory;
+    AqCompiled *compiled; /* the last graph */
+    const AqGraph *graph;
+    bool winograd; /* some kernel of it is a Winograd convolution */
+} Runner;
+
+/* `bindings` give every input, param and state by name, `values` get the
+ * outputs, updates among them, in their order. */
+AqStatus runner_run(Runner *r, const AqGraph *graph, const AqBinding *bindings,
+                    int n_bindings, AqValue *values, AqArena *arena,
+                    AqError *error);
+void runner_end(Runner *r); /* before its graph is freed */
 
 #endif
