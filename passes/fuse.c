@@ -65,6 +65,9 @@ static void emit_all(Fuse *f)
     qsort(order, (size_t)f->n_groups, sizeof *order, by_last_member);
     for (int i = 0; i < f->n_groups; i++)
         aq_fuse_emit(f, order[i]);
+    for (AqId id = 0; id < f->in->count; id++) /* also if only written */
+        if (f->live[id] && aq_node(f->in, id)->op == AQ_OP_state)
+            aq_fuse_stored(f, id);
     for (int i = 0; i < f->in->n_outputs; i++) {
         const AqOutput *o = &f->in->outputs[i];
         aq_graph_output(f->out, o->name, aq_fuse_stored(f, o->node), o->update);

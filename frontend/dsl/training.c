@@ -258,7 +258,9 @@ AqGraph *aq_noise_graph(const AqTask *task, AqError *error)
         return NULL;
     draw_from(at, &b, integer(&b, at, 0));
     AqScope s = drawing_scope(at, &b, "sampling.start");
-    aq_update("x", aq_normal(s, data_shape(task, task->batch)));
+    AqShape shape = data_shape(task, task->batch);
+    aq_state(b.graph, "x", shape);
+    aq_update("x", aq_normal(s, shape));
     return finish(&b, NULL, error);
 }
 
