@@ -85,7 +85,7 @@ typedef struct Chain {
 
 static Chain *new_chain(int threads)
 {
-    const int64_t tasks[] = {TASKS, 1, 3, TASKS, 64, 2};
+    const int64_t tasks[] = {TASKS, 1, 1, 1, 3, TASKS, 1, 1, 64, 2};
     Chain *c = calloc(1, sizeof *c);
     c->values = calloc((CHAIN + 1) * TASKS * TILE, sizeof *c->values);
     c->counts = calloc((size_t)CHAIN * TASKS, sizeof *c->counts);
@@ -101,8 +101,8 @@ static Chain *new_chain(int threads)
         c->buffers[i][0] = c->values + i * TASKS * TILE;
         c->buffers[i][1] = c->values + (i + 1) * TASKS * TILE;
         c->buffers[i][2] = c->counts + i * TASKS;
-        c->launches[i] =
-            (AqLaunch){{mix_tiles, &c->links[i], before}, c->buffers[i]};
+        c->launches[i] = (AqLaunch){.stage = {mix_tiles, &c->links[i], before},
+                                    .buffers = c->buffers[i]};
     }
     return c;
 }
@@ -150,6 +150,38 @@ static void test_same_bits_for_any_threads_and_order(void **state)
             Chain *c = run_chain(threads[i], how & 1, how & 2 ? 77 : 0);
             check_same(right, c);
             free_chain(c);
+        }
+    free_chain(right);
+}
+
+/* Launches of one task that stand side by side, without barriers. */
+static void mark_chains(Chain *c)
+{
+    for (int i = 0; i < CHAIN;) {
+        int length = 0;
+        while (i + length < CHAIN && c->links[i + length].tasks == 1)
+            length++;
+        c->launches[i].chain = length;
+        i += AQ_MAX(length, 1);
+    }
+}
+
+static void test_chains_give_the_same_bits(void **state)
+{
+    (void)state;
+    Chain *right = run_chain(1, false, 0);
+    for (int threads = 1; threads <= 4; threads++)
+        for (int how = 0; how < 4; how++) {
+            AqPool *pool = new_pool(threads, how & 1, how & 2 ? 31 : 0);
+            Chain *c = new_chain(threads);
+            mark_chains(c);
+            assert_int_equal(c->launches[1].chain, 3);
+            assert_true(
+                aq_pool_run(pool, c->launches, CHAIN, c->scratch, NULL));
+            check_counts(c, CHAIN, 1);
+            check_same(right, c);
+            free_chain(c);
+            aq_pool_free(pool);
         }
     free_chain(right);
 }
@@ -218,7 +250,8 @@ static bool run_until(AqPool *pool, int when, int *ran)
         numbers[i] = i;
         buffers[i][0] = &s;
         buffers[i][1] = &numbers[i];
-        launches[i] = (AqLaunch){{count_and_stop, NULL, 10}, buffers[i]};
+        launches[i] = (AqLaunch){.stage = {count_and_stop, NULL, 10},
+                                 .buffers = buffers[i]};
     }
     bool whole = aq_pool_run(pool, launches, LAUNCHES, NULL, &flag);
     *ran = s.ran;
@@ -246,7 +279,7 @@ static void test_nothing_to_run(void **state)
 {
     (void)state;
     AqPool *pool = new_pool(2, false, 0);
-    AqLaunch empty = {{count_and_stop, NULL, 0}, NULL};
+    AqLaunch empty = {.stage = {count_and_stop, NULL, 0}};
     assert_true(aq_pool_run(pool, NULL, 0, NULL, NULL));
     assert_true(aq_pool_run(pool, &empty, 1, NULL, NULL));
     aq_pool_free(pool);
@@ -286,7 +319,7 @@ static void test_own_scratch_and_no_denormals(void **state)
     void *scratch[THREADS], *buffers[] = {&shared, &denormals};
     for (int i = 0; i < THREADS; i++)
         scratch[i] = &users[i];
-    AqLaunch launch = {{use_scratch, NULL, 500}, buffers};
+    AqLaunch launch = {.stage = {use_scratch, NULL, 500}, .buffers = buffers};
     unsigned before = _mm_getcsr();
     assert_true(aq_pool_run(pool, &launch, 1, scratch, NULL));
     assert_int_equal(shared, 0);
@@ -346,8 +379,8 @@ static void test_seconds_of_each_launch(void **state)
 {
     (void)state;
     AqPool *pool = new_pool(2, false, 0);
-    AqLaunch launches[] = {{{sleep_a_little, NULL, 0}, NULL},
-                           {{sleep_a_little, NULL, 2}, NULL}};
+    AqLaunch launches[] = {{.stage = {sleep_a_little, NULL, 0}},
+                           {.stage = {sleep_a_little, NULL, 2}}};
     double seconds[] = {0, 1};
     aq_pool_run_timed(pool, launches, 2, NULL, seconds);
     assert_true(seconds[0] >= 0 && seconds[0] < 1);
@@ -359,6 +392,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bits_for_any_threads_and_order),
+        cmocka_unit_test(test_chains_give_the_same_bits),
         cmocka_unit_test(test_fewer_threads_where_the_system_refuses),
         cmocka_unit_test(test_as_many_as_processors),
         cmocka_unit_test(test_stops_between_launches),
