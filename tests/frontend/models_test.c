@@ -58,6 +58,26 @@ static void ddpm_has_the_published_sizes(void **state)
     expect_parameters(ddpm(32, 3, tiny, 1), 8952067);
 }
 
+/* DiT-S/2 on 32 x 32 x 4 latents of 1000 classes: the published 32,956,... but
+ * for the frozen positions and the embeddings, which diffusers has in each of
+ * the 12 blocks; and the published multiply-adds. */
+static void dit_has_the_published_size(void **state)
+{
+    (void)state;
+    AqTask task = task_of("dit", NULL, 0);
+    task.batch = 1;
+    task.height = task.width = 32;
+    task.channels = 4;
+    task.classes = 1000;
+    task.label_dropout = 0.1;
+    int64_t embeddings = 256 * 384 + 384 + 384 * 384 + 384 + 1001 * 384;
+    AqGraph *g = forward(task, NULL);
+    assert_int_equal(aq_params(g)->trained, 32858912 + 11 * embeddings);
+    double macs = aq_graph_flops(g) / 2;
+    assert_true(macs > 6.05e9 && macs < 6.06e9);
+    aq_graph_free(g);
+}
+
 static void names_shapes_and_offsets(void **state)
 {
     (void)state;
@@ -178,6 +198,18 @@ static void wrong_settings_are_explained(void **state)
         expect_error(ddpm(32, 3, &cases[i].set, 1), cases[i].wanted);
     AqTask odd = ddpm(18, 3, NULL, 0);
     expect_error(odd, "concat");
+    AqTask patches = odd;
+    AqError unused = {0};
+    patches.model = aq_builtin_find("dit", &unused);
+    patches.width = 17;
+    expect_error(patches, "dit: 18 x 17 pixels are not whole patches of 2");
+    AqSetting narrow[] = {{"heads", "1"}, {"head_channels", "2"}};
+    patches.width = 18;
+    patches.settings = narrow;
+    patches.n_settings = 2;
+    expect_error(patches, "dit: a width of 2 (heads times channels) cannot");
+    patches.height = patches.width = 0;
+    expect_error(patches, "dit is for images");
     AqTask points = ddpm(0, 3, NULL, 0);
     expect_error(points, "ddpm_unet is for images");
 }
@@ -190,14 +222,15 @@ static void unknown_model_is_explained(void **state)
     assert_string_equal(error.text,
                         "there is no model \"ddpm_unt\" in the library (did "
                         "you mean \"ddpm_unet\"?); there are: ddpm_unet, "
-                        "mlp2d");
-    assert_int_equal(aq_builtin_count(), 2);
+                        "dit, mlp2d");
+    assert_int_equal(aq_builtin_count(), 3);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ddpm_has_the_published_sizes),
+        cmocka_unit_test(dit_has_the_published_size),
         cmocka_unit_test(names_shapes_and_offsets),
         cmocka_unit_test(mlp2d_is_for_points),
         cmocka_unit_test(options_can_be_read_back),

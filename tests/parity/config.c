@@ -2,10 +2,10 @@
  * value that is not in the table is an error that names it. */
 #include "tests/parity/parity.h"
 
-#include <jansson.h>
 #include <string.h>
 
 typedef struct Config {
+    const Family *family;
     json_t *json;
     AqTask *task;
     AqSetting *settings;
@@ -86,6 +86,9 @@ typedef enum Meaning {
     BLOCKS_UP,
     IN_CHANNELS,
     CLASSES,
+    CLASSES_AND_NONE, /* one row more, for no class */
+    MUST_BE_TRUE,
+    MUST_BE_FALSE,
 } Meaning;
 
 typedef struct Key {
@@ -128,6 +131,35 @@ static const Key unet2d_keys[] = {
     {"upsample_type", MUST_BE, "conv"},
 };
 
+static const Key dit_keys[] = {
+    {"_class_name", IGNORED, NULL},
+    {"_diffusers_version", IGNORED, NULL},
+    {"_name_or_path", IGNORED, NULL},
+    {"activation_fn", MUST_BE, "gelu-approximate"},
+    {"attention_bias", PASSED_ON, "attention_bias"},
+    {"attention_head_dim", PASSED_ON, "head_channels"},
+    {"dropout", IGNORED, NULL},
+    {"in_channels", IN_CHANNELS, NULL},
+    {"norm_elementwise_affine", MUST_BE_FALSE, NULL},
+    {"norm_eps", PASSED_ON, "eps"},
+    {"norm_num_groups", IGNORED, NULL},
+    {"norm_type", MUST_BE, "ada_norm_zero"},
+    {"num_attention_heads", PASSED_ON, "heads"},
+    {"num_embeds_ada_norm", CLASSES_AND_NONE, NULL},
+    {"num_layers", PASSED_ON, "layers"},
+    {"out_channels", OR_ZERO, "out_channels"},
+    {"patch_size", PASSED_ON, "patch"},
+    {"sample_size", IGNORED, NULL},
+    {"upcast_attention", IGNORED, NULL},
+};
+
+static const Family families[] = {
+    {"UNet2DModel", "ddpm_unet", unet2d_keys, AQ_COUNT(unet2d_keys), "xt",
+     "eps", "noise"},
+    {"DiTTransformer2DModel", "dit", dit_keys, AQ_COUNT(dit_keys), "sample",
+     "out", "target"},
+};
+
 static void read_key(Config *c, const Key *k, const json_t *value)
 {
     bool null = json_is_null(value);
@@ -159,8 +191,16 @@ static void read_key(Config *c, const Key *k, const json_t *value)
     case IN_CHANNELS:
         c->task->channels = (int)json_integer_value(value);
         break;
+    case CLASSES_AND_NONE:
+        c->task->label_dropout = 0.1;
+        /* fall through */
     case CLASSES:
         c->task->classes = null ? 0 : (int)json_integer_value(value);
+        break;
+    case MUST_BE_TRUE:
+    case MUST_BE_FALSE:
+        if (json_is_true(value) != (k->meaning == MUST_BE_TRUE))
+            refuse(c, k->key, value);
         break;
     }
 }
@@ -172,9 +212,9 @@ static void read_keys(Config *c)
     json_object_foreach(c->json, name, value)
     {
         const Key *key = NULL;
-        for (int i = 0; i < AQ_COUNT(unet2d_keys); i++)
-            if (strcmp(unet2d_keys[i].key, name) == 0)
-                key = &unet2d_keys[i];
+        for (int i = 0; i < c->family->n_keys; i++)
+            if (strcmp(c->family->keys[i].key, name) == 0)
+                key = &c->family->keys[i];
         if (key)
             read_key(c, key, value);
         else
@@ -182,28 +222,39 @@ static void read_keys(Config *c)
     }
 }
 
-bool config_read(const char *folder, AqTask *task, AqArena *arena,
-                 AqError *error)
+static const Family *family_of(const json_t *json, AqError *error)
+{
+    const char *class_name =
+        json_string_value(json_object_get(json, "_class_name"));
+    for (int i = 0; class_name && i < AQ_COUNT(families); i++)
+        if (strcmp(families[i].class_name, class_name) == 0)
+            return &families[i];
+    aq_fail(error, AQ_UNSUPPORTED,
+            "config.json: there is no model for _class_name %s",
+            class_name ? class_name : "(none)");
+    return NULL;
+}
+
+const Family *config_read(const char *folder, AqTask *task, AqArena *arena,
+                          AqError *error)
 {
     char *path = aq_arena_printf(arena, "%s/config.json", folder);
     json_error_t why;
-    Config c = {json_load_file(path ? path : "", 0, &why), task,
-                AQ_NEW_ARRAY(arena, AqSetting, MOST_SETTINGS), arena, error};
+    Config c = {.json = json_load_file(path ? path : "", 0, &why),
+                .task = task,
+                .settings = AQ_NEW_ARRAY(arena, AqSetting, MOST_SETTINGS),
+                .arena = arena,
+                .error = error};
     if (!c.json) {
         aq_fail(error, AQ_BAD_INPUT, "%s:%d: %s", path, why.line, why.text);
-        return false;
+        return NULL;
     }
-    const char *class =
-        json_string_value(json_object_get(c.json, "_class_name"));
     *task = (AqTask){.settings = c.settings};
-    if (class && strcmp(class, "UNet2DModel") == 0)
-        task->model = aq_builtin_find("ddpm_unet", error);
-    else
-        aq_fail(error, AQ_UNSUPPORTED,
-                "config.json: there is no model for _class_name %s",
-                class ? class : "(none)");
+    c.family = family_of(c.json, error);
+    if (c.family)
+        task->model = aq_builtin_find(c.family->model, error);
     if (task->model)
         read_keys(&c);
     json_decref(c.json);
-    return error->status == AQ_OK;
+    return error->status == AQ_OK ? c.family : NULL;
 }

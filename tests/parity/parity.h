@@ -7,12 +7,22 @@
 #include "runtime/runtime.h"
 #include "tests/support/golden.h"
 
+#include <jansson.h>
+
 /* ---- config.c: config.json as a task ---- */
 
+/* What there is of one class of diffusers' models. */
+typedef struct Family {
+    const char *class_name, *model;
+    const struct Key *keys; /* of config.json */
+    int n_keys;
+    const char *x, *output, *target; /* tensors of step.safetensors */
+} Family;
+
 /* Model, settings, classes and channels; the batch and the size come from the
- * data.  Anything that we do not have is an error that names it. */
-bool config_read(const char *folder, AqTask *task, AqArena *arena,
-                 AqError *error);
+ * data.  Anything that we do not have is an error (and NULL) that names it. */
+const Family *config_read(const char *folder, AqTask *task, AqArena *arena,
+                          AqError *error);
 
 /* ---- check.c: how far off ---- */
 
@@ -46,5 +56,43 @@ AqStatus runner_run(Runner *r, const AqGraph *graph, const AqBinding *bindings,
                     int n_bindings, AqValue *values, AqArena *arena,
                     AqError *error);
 void runner_end(Runner *r); /* before its graph is freed */
+
+/* ---- parity.c: one folder ---- */
+
+typedef struct Case {
+    Report report;
+    AqArena *arena;
+    AqError error;
+    Runner *runner;
+    const Family *family;
+    AqTask task;
+    AqGolden step, model;
+    json_t *numbers;             /* step.json */
+    int64_t shape[4];            /* of x, as PyTorch has it */
+    const char *output, *target; /* tensors of the step */
+    AqPrediction prediction;
+    double min_snr;
+    /* what the model answers, as built: graph, x, t, label are inputs */
+    AqGraph *graph;
+    const AqParamTable *params;
+    double *weights;
+    AqBinding bindings[16];
+    int n_bindings;
+} Case;
+
+bool case_fine(const Case *c);
+void case_bind(Case *c, const char *name, const double *data);
+json_t *case_numbers(Case *c, const char *name);
+/* The model alone; then its parameters and its loss. */
+bool case_build(Case *c);
+AqTensor case_loss(const Case *c);
+/* All tensors PREFIX.NAME of a file, in our layout, as one flat array. */
+double *case_place(Case *c, const AqGolden *from, const char *prefix);
+void case_bind_weight(Case *c, const double *t);
+void case_run(Case *c, AqValue *values);
+
+/* ---- train.c ---- */
+
+void check_training(Case *c);
 
 #endif
