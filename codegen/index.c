@@ -146,6 +146,12 @@ AqIndex aq_index_atom(AqIndexTable *t, AqAtom atom)
     return single(t, t->n_atoms++);
 }
 
+/* Constants of LLVM's are one value wherever they were made. */
+static int level_of(LLVMValueRef value, int level)
+{
+    return value && LLVMIsConstant(value) ? 0 : level;
+}
+
 AqIndex aq_index_variable(AqIndexTable *t, LLVMValueRef value, int64_t lo,
                           int64_t hi, int level)
 {
@@ -153,7 +159,7 @@ AqIndex aq_index_variable(AqIndexTable *t, LLVMValueRef value, int64_t lo,
                                      .value = value,
                                      .lo = lo,
                                      .hi = hi,
-                                     .level = level});
+                                     .level = level_of(value, level)});
 }
 
 AqIndex aq_index_lanewise(AqIndexTable *t, LLVMValueRef value, int64_t lo,
@@ -163,7 +169,7 @@ AqIndex aq_index_lanewise(AqIndexTable *t, LLVMValueRef value, int64_t lo,
                                      .value = value,
                                      .lo = lo,
                                      .hi = hi,
-                                     .level = level});
+                                     .level = level_of(value, level)});
 }
 
 /* The first `count` lanes. */

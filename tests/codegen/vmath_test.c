@@ -1,0 +1,228 @@
+/* The vector functions against double precision.  Quick: floats sampled all
+ * over the line.  Slow (AQ_ALL=1, which vmath_all_test sets): every float. */
+#include "tests/support/bench.h"
+#include "tests/support/run_kernel.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xmmintrin.h>
+
+#include <cmocka.h>
+
+enum { BATCH = 1 << 16 };
+
+typedef struct Function {
+    AqOp op;
+    double (*exact)(double);
+    double ulp;  /* allowed */
+    double most; /* |x| up to which it is promised; 0: any */
+} Function;
+
+static double exact_sigmoid(double x)
+{
+    return 1 / (1 + exp(-x));
+}
+
+static double exact_rsqrt(double x)
+{
+    return 1 / sqrt(x);
+}
+
+/* Promised in codegen/vmath.c. */
+static const Function functions[] = {
+    {AQ_OP_exp, exp, 1.2, 0},           {AQ_OP_log, log, 1.2, 0},
+    {AQ_OP_sin, sin, 1.7, 0x1p48},      {AQ_OP_cos, cos, 1.7, 0x1p48},
+    {AQ_OP_tanh, tanh, 2.2, 0},         {AQ_OP_erf, erf, 1.5, 0},
+    {AQ_OP_rsqrt, exact_rsqrt, 1.5, 0}, {AQ_OP_sigmoid, exact_sigmoid, 2.5, 0},
+};
+
+static uint32_t bits_of(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return bits;
+}
+
+static float float_of(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+
+/* How far off, in units of the last place of the exact value. */
+static double ulps(float ours, double exact)
+{
+    if (isnan(exact) || isnan(ours))
+        return isnan(exact) && isnan(ours) ? 0 : INFINITY;
+    if ((float)exact == ours)
+        return 0;
+    if (fabs(exact) < 0x1p-126) /* denormal: zero, or off by one's least */
+        return fabs(ours) <= 0x1p-126 ? 0 : INFINITY;
+    int exponent;
+    frexp(exact, &exponent);
+    if (isinf(ours))
+        return fabs(exact) >= 0x1.ffffffp127 ? 0 : INFINITY;
+    return fabs(ours - exact) / ldexp(1, exponent - 24);
+}
+
+typedef struct Bench {
+    AqGraph *body, *g;
+    AqCode *code;
+    const AqStage *stage;
+} Bench;
+
+static Bench bench_new(AqOp op, int level)
+{
+    Bench b = {.body = aq_graph_new()};
+    AqError error = {0};
+    AqTarget target;
+    AqType type = F32(BATCH);
+    AqAttr index = aq_int(AQ_KEY_INDEX, 0);
+    AqId x = aq_build(b.body, AQ_OP_arg, &type, NULL, 0, &index, 1);
+    aq_graph_output(b.body, "y", aq_unary(b.body, op, x), false);
+    AqKernelCase test = {.body = b.body, .kind = "map", .name = "vmath"};
+    AqId kernel;
+    b.g = aq_test_kernel_graph(&test, &kernel);
+    assert_int_equal(aq_target_host(level, &target, &error), AQ_OK);
+    AqCompileOptions options = {.threads = 1, .no_cache = true};
+    b.code = aq_compile(b.g, &kernel, 1, &target, &options, &error);
+    if (!b.code)
+        fail_msg("%s", error.text);
+    int n;
+    b.stage = aq_code_stages(b.code, 0, &n);
+    return b;
+}
+
+static void bench_free(Bench *b)
+{
+    aq_code_free(b->code);
+    aq_graph_free(b->g);
+    aq_graph_free(b->body);
+}
+
+static void evaluate(const Bench *b, float *x, float *y)
+{
+    void *buffers[] = {x, y};
+    unsigned mode = _mm_getcsr();
+    _mm_setcsr(mode | 0x8040);
+    b->stage->run(b->stage->closure, buffers, 0, b->stage->tasks, NULL);
+    _mm_setcsr(mode);
+}
+
+static double worst_of(const Function *f, const float *x, const float *y,
+                       float *at)
+{
+    double worst = 0;
+    for (int i = 0; i < BATCH; i++) {
+        bool promised = f->most == 0 || !(fabs(x[i]) > f->most);
+        bool tiny = x[i] != 0 && fabsf(x[i]) < 0x1p-126f; /* flushed */
+        double off = promised && !tiny ? ulps(y[i], f->exact(x[i])) : 0;
+        if (!promised && !isinf(x[i]) && !(fabsf(y[i]) <= 1))
+            off = INFINITY;
+        if (off > worst) {
+            worst = off;
+            *at = x[i];
+        }
+    }
+    return worst;
+}
+
+static void check_function(const Function *f, int level, uint64_t step)
+{
+    static float x[BATCH], y[BATCH];
+    Bench b = bench_new(f->op, level);
+    double worst = 0;
+    float at = 0;
+    for (uint64_t bits = 0; bits < (uint64_t)1 << 32;) {
+        for (int i = 0; i < BATCH; i++, bits += step)
+            x[i] = float_of((uint32_t)AQ_MIN(bits, (uint64_t)UINT32_MAX));
+        evaluate(&b, x, y);
+        float here = 0;
+        double off = worst_of(f, x, y, &here);
+        if (off > worst) {
+            worst = off;
+            at = here;
+        }
+    }
+    print_message("%s, level %d: %.3f ulp at %a\n", aq_op_info[f->op].name,
+                  level, worst, (double)at);
+    if (worst > f->ulp)
+        fail_msg("%s: %.3f ulp at %a (bits %08x), promised %.1f",
+                 aq_op_info[f->op].name, worst, (double)at, bits_of(at),
+                 f->ulp);
+    bench_free(&b);
+}
+
+static void check_all(uint64_t step)
+{
+    AqTarget target;
+    for (int level = 3; level <= 4; level++)
+        for (int i = 0; i < AQ_COUNT(functions); i++)
+            if (aq_target_host(level, &target, NULL) == AQ_OK)
+                check_function(&functions[i], level, step);
+}
+
+static void test_sampled(void **state)
+{
+    (void)state; /* a prime step meets all exponents with varied digits */
+    check_all(getenv("AQ_ALL") ? 1 : 4099);
+}
+
+/* Zeros, ones, infinities, the ends of exp's range, multiples of pi / 2. */
+static void test_special(void **state)
+{
+    (void)state;
+    static float x[BATCH], y[BATCH];
+    static const float special[] = {0.0f,
+                                    -0.0f,
+                                    1.0f,
+                                    -1.0f,
+                                    INFINITY,
+                                    -INFINITY,
+                                    NAN,
+                                    88.72283f,
+                                    88.72284f,
+                                    -87.3365f,
+                                    -103.98f,
+                                    -104.1f,
+                                    0x1p-126f,
+                                    0x1.fffffep127f,
+                                    -0x1.fffffep127f,
+                                    0.625f,
+                                    -0.625f,
+                                    1.5707964f,
+                                    3.1415927f,
+                                    6.2831855f,
+                                    100000.0f,
+                                    -31415.926f,
+                                    0x1.921fb6p20f,
+                                    9.0f,
+                                    -9.1f,
+                                    3.9f,
+                                    4.1f,
+                                    0.99999994f};
+    for (int i = 0; i < BATCH; i++)
+        x[i] = special[i % AQ_COUNT(special)];
+    for (int i = 0; i < AQ_COUNT(functions); i++) {
+        Bench b = bench_new(functions[i].op, 3);
+        float at = 0;
+        evaluate(&b, x, y);
+        double worst = worst_of(&functions[i], x, y, &at);
+        if (worst > functions[i].ulp)
+            fail_msg("%s: %.3f ulp at %a", aq_op_info[functions[i].op].name,
+                     worst, (double)at);
+        bench_free(&b);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sampled),
+        cmocka_unit_test(test_special),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
