@@ -2,31 +2,17 @@
  *
  * Kernels run in the order of the graph.  A value lives from the kernel that
  * writes it to the last one that reads it; values that are alive at one time
- * get disjoint places in the arena, the largest first, each at the lowest
- * offset that is free through its life.  A reshape names its input's place.  A
- * part of a concat lies inside the concat, but lives only from the kernel that
- * writes it: until then its room is free for others (activations lie where
- * gradients will be).  A value that updates a state is
- * written straight into the state where every other reader has run before, and
- * copied at the end otherwise.
- * Needs: the output of fuse.  The order and the offsets depend on shapes only.
- */
-#include "passes/passes.h"
+ * get disjoint places in the arena (plan_place.c).  A reshape names its input's
+ * place.  A part of a concat lies inside the concat, but lives only from the
+ * kernel that writes it: until then its room is free for others (activations
+ * lie where gradients will be).  A value that updates a state is written
+ * straight into the state where every other reader has run before, and copied
+ * at the end otherwise.
+ * Needs: the output of fuse.  Order and offsets depend on shapes only. */
+#include "passes/plan.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-enum { ALIGNMENT = 64, SLACK = 64 }; /* bytes; slack: a vector may read past */
-
-/* A piece of memory: one or more values that share it. */
-typedef struct Block {
-    int64_t bytes, offset;
-    int base;        /* 0: the arena */
-    int first, last; /* steps */
-    int concat;      /* the block that it is a part of, or -1 */
-    int64_t within;  /* its offset there */
-    int parts;       /* how many parts it has itself; they follow it */
-} Block;
 
 /* Where a value lies. */
 typedef struct Place {
@@ -42,7 +28,7 @@ typedef struct Planner {
     AqError *error;
     Place *place; /* of nodes */
     int *step_of; /* kernel node -> its step */
-    Block *blocks;
+    AqBlock *blocks;
     int n_blocks, blocks_capacity;
     int weights; /* base of `weights`, -1 if there is none */
 } Planner;
@@ -58,11 +44,11 @@ static int new_block(Planner *p, int64_t bytes, int base)
         aq_fail(p->error, AQ_INTERNAL, "plan: more blocks than values");
         return 0;
     }
-    p->blocks[p->n_blocks] = (Block){.bytes = bytes,
-                                     .base = base,
-                                     .first = INT32_MAX,
-                                     .last = -1,
-                                     .concat = -1};
+    p->blocks[p->n_blocks] = (AqBlock){.bytes = bytes,
+                                       .base = base,
+                                       .first = INT32_MAX,
+                                       .last = -1,
+                                       .concat = -1};
     return p->n_blocks++;
 }
 
@@ -145,7 +131,7 @@ static void place_forwards(Planner *p)
 
 static void touch(Planner *p, AqId id, int step)
 {
-    Block *block = &p->blocks[p->place[id].block];
+    AqBlock *block = &p->blocks[p->place[id].block];
     block->first = AQ_MIN(block->first, step);
     block->last = AQ_MAX(block->last, step);
 }
@@ -169,10 +155,10 @@ static void find_lives(Planner *p)
 static void join_lives(Planner *p)
 {
     for (int i = 0; i < p->n_blocks; i++) {
-        Block *part = &p->blocks[i];
+        AqBlock *part = &p->blocks[i];
         if (part->concat < 0)
             continue;
-        Block *concat = &p->blocks[part->concat];
+        AqBlock *concat = &p->blocks[part->concat];
         concat->first = AQ_MIN(concat->first, part->first);
         part->last = AQ_MAX(part->last, concat->last);
     }
@@ -252,99 +238,12 @@ static void place_updates(Planner *p)
     }
 }
 
-/* ---- offsets ---- */
-
-static int by_size(const void *a, const void *b)
-{
-    const Block *const *x = a, *const *y = b;
-    if ((*x)->bytes != (*y)->bytes)
-        return (*x)->bytes < (*y)->bytes ? 1 : -1;
-    return *x < *y ? -1 : *x > *y; /* in the order of the blocks */
-}
-
-static int by_offset(const void *a, const void *b)
-{
-    const Block *const *x = a, *const *y = b;
-    return ((*x)->offset > (*y)->offset) - ((*x)->offset < (*y)->offset);
-}
-
-static int64_t padded(int64_t bytes)
-{
-    return (bytes + SLACK + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-}
-
-/* The lowest offset at which `block` meets none of those placed before it. */
-static int64_t lowest_gap(Block **placed, int count, const Block *block,
-                          Block **meeting)
-{
-    int n = 0;
-    for (int i = 0; i < count; i++)
-        if (placed[i]->first <= block->last && block->first <= placed[i]->last)
-            meeting[n++] = placed[i];
-    qsort(meeting, (size_t)n, sizeof *meeting, by_offset);
-    int64_t offset = 0;
-    for (int i = 0; i < n; i++) {
-        if (meeting[i]->offset - offset >= padded(block->bytes))
-            break;
-        offset = AQ_MAX(offset, meeting[i]->offset + padded(meeting[i]->bytes));
-    }
-    return offset;
-}
-
-/* Blocks to place, the largest first; parts come with their concat. */
-static int list_blocks(Planner *p, Block **order)
-{
-    int n = 0;
-    for (int i = 0; i < p->n_blocks; i++) {
-        const Block *b = &p->blocks[i];
-        if (b->base == 0 && b->last >= 0 && b->concat < 0)
-            order[n++] = &p->blocks[i];
-    }
-    qsort(order, (size_t)n, sizeof *order, by_size);
-    return n;
-}
-
-static void take(Block *block, Block **placed, int *count, int64_t *live)
-{
-    placed[(*count)++] = block;
-    for (int step = block->first; step <= block->last; step++)
-        live[step] += block->bytes;
-}
-
-static void place_arena(Planner *p)
-{
-    Block **order = AQ_NEW_ARRAY(p->scratch, Block *, p->n_blocks + 1);
-    Block **placed = AQ_NEW_ARRAY(p->scratch, Block *, p->n_blocks + 1);
-    Block **meeting = AQ_NEW_ARRAY(p->scratch, Block *, p->n_blocks + 1);
-    int64_t *live =
-        AQ_NEW_ARRAY(p->scratch, int64_t, (size_t)p->plan->n_steps + 2);
-    if (!order || !placed || !meeting || !live) {
-        aq_no_memory(p->error, sizeof *order * (size_t)p->n_blocks);
-        return;
-    }
-    int n = list_blocks(p, order), count = 0;
-    for (int i = 0; i < n; i++) {
-        Block *b = order[i];
-        b->offset = lowest_gap(placed, count, b, meeting);
-        p->plan->arena_bytes =
-            AQ_MAX(p->plan->arena_bytes, b->offset + padded(b->bytes));
-        if (b->parts == 0)
-            take(b, placed, &count, live);
-        for (int k = 1; k <= b->parts; k++) {
-            b[k].offset = b->offset + b[k].within;
-            take(&b[k], placed, &count, live);
-        }
-    }
-    for (int s = 0; s <= p->plan->n_steps; s++)
-        p->plan->live_bytes = AQ_MAX(p->plan->live_bytes, live[s]);
-}
-
 /* ---- steps ---- */
 
 static AqBuffer buffer_of(const Planner *p, AqId id)
 {
     Place place = p->place[id];
-    const Block *block = &p->blocks[place.block];
+    const AqBlock *block = &p->blocks[place.block];
     return (AqBuffer){.base = block->base,
                       .offset = block->offset + place.offset};
 }
@@ -433,7 +332,7 @@ static bool reserve(Planner *p)
     p->place = AQ_NEW_ARRAY(p->scratch, Place, n);
     p->step_of = AQ_NEW_ARRAY(p->scratch, int, n);
     p->blocks_capacity = (int)(2 * n + outputs);
-    p->blocks = AQ_NEW_ARRAY(p->scratch, Block, p->blocks_capacity);
+    p->blocks = AQ_NEW_ARRAY(p->scratch, AqBlock, p->blocks_capacity);
     AqArena *arena = p->plan->arena;
     p->plan->bases = AQ_NEW_ARRAY(arena, AqBase, n + outputs + 1);
     p->plan->outputs = AQ_NEW_ARRAY(arena, AqPlannedOutput, outputs);
@@ -467,7 +366,7 @@ static void place_all(Planner *p)
         aq_no_memory(p->error, (size_t)p->g->count);
         return;
     }
-    place_arena(p);
+    aq_place_blocks(p->blocks, p->n_blocks, p->plan, p->scratch, p->error);
     for (AqId id = 0; id < p->g->count && !p->error->status; id++)
         if (node_of(p, id)->op == AQ_OP_kernel)
             list_kernel(p, id, workspace[id]);
@@ -495,7 +394,7 @@ AqPlan *aq_plan(const AqGraph *graph, const AqNeeds *needs, AqError *error)
     if (reserve(&p))
         place_all(&p);
     else
-        aq_no_memory(error, (size_t)graph->count * sizeof(Block));
+        aq_no_memory(error, (size_t)graph->count * sizeof(AqBlock));
     aq_arena_free(scratch);
     if (error->status == AQ_OK)
         return plan;
