@@ -1,12 +1,14 @@
 /* Checkpoints: a folder that is complete, or not there.
  *
- * Files are written into a folder beside, synced, and the folder is renamed.
- * state.json holds the counters and a hash of every other file; reading checks
- * them before a byte is believed. */
+ * Files are written into a folder beside, synced, and the folder is renamed;
+ * one of the same step changes places with it in that instant.  state.json
+ * holds the counters, a hash of every other file and, in its last line, of
+ * itself; reading checks them before a byte is believed. */
 #include "runtime/run.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <limits.h>
 #include <math.h>
@@ -15,6 +17,11 @@
 #include <unistd.h>
 
 enum { FORMAT = 1, NAME_DIGITS = 6, STATE_LIMIT = 1 << 20 };
+
+/* state.json ends with ... "hash": "32 digits"\n} */
+enum { SEAL_DIGITS = 32, SEAL_FROM_END = SEAL_DIGITS + 3 };
+
+static const char unsealed[] = "00000000000000000000000000000000";
 
 /* Flat arrays beside weights and ema; an optimizer has those it needs. */
 static const char *const optimizer_states[] = {"m", "v", "g"};
@@ -120,6 +127,15 @@ static AqStatus write_part(const char *folder, const Part *part,
     return error->status;
 }
 
+/* The hash of the text with zeros in the place of the hash. */
+static void find_seal(char *text, size_t bytes, char digits[SEAL_DIGITS + 1])
+{
+    memcpy(text + bytes - SEAL_FROM_END, unsealed, SEAL_DIGITS);
+    AqHash hash = aq_hash128(text, bytes);
+    snprintf(digits, SEAL_DIGITS + 1, "%016llx%016llx",
+             (unsigned long long)hash.high, (unsigned long long)hash.low);
+}
+
 static AqStatus write_state(const char *folder, const AqCheckpoint *state,
                             json_t *hashes, AqError *error)
 {
@@ -129,13 +145,17 @@ static AqStatus write_state(const char *folder, const AqCheckpoint *state,
                              state->seconds, "files", hashes);
     if (json && state->loss == state->loss)
         json_object_set_new(json, "loss", json_real(state->loss));
+    json_object_set_new(json, "hash", json_string(unsealed));
     char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
     json_decref(json);
     if (!text)
         return aq_no_memory(error, STATE_LIMIT);
-    char path[AQ_PATH_SIZE];
+    char path[AQ_PATH_SIZE], digits[SEAL_DIGITS + 1];
+    size_t bytes = strlen(text);
+    find_seal(text, bytes, digits);
+    memcpy(text + bytes - SEAL_FROM_END, digits, SEAL_DIGITS);
     aq_path(path, "%s/state.json", folder);
-    AqStatus status = aq_file_write(path, text, strlen(text), error);
+    AqStatus status = aq_file_write(path, text, bytes, error);
     free(text);
     return status;
 }
@@ -151,13 +171,29 @@ static void remove_folder(const char *path)
     rmdir(path);
 }
 
+/* Where there is one of this step already, as after a resume without a step,
+ * they change places; only a file system that cannot do that is without either
+ * for an instant. */
+static bool rename_over(const char *beside, const char *path)
+{
+    if (!rename(beside, path))
+        return true;
+    if (errno != EEXIST && errno != ENOTEMPTY)
+        return false;
+    if (renameat2(AT_FDCWD, beside, AT_FDCWD, path, RENAME_EXCHANGE)) {
+        remove_folder(path);
+        return !rename(beside, path);
+    }
+    remove_folder(beside);
+    return true;
+}
+
 static AqStatus appear(const char *beside, const char *path, const char *folder,
                        AqError *error)
 {
     if (aq_sync_folder(beside, error))
         return error->status;
-    remove_folder(path); /* the same step again, after a resume */
-    if (rename(beside, path))
+    if (!rename_over(beside, path))
         return aq_fail(error, AQ_IO, "%s: cannot rename to it: %s", path,
                        strerror(errno));
     return aq_sync_folder(folder, error);
@@ -196,20 +232,45 @@ AqStatus aq_checkpoint_write(const char *folder, const AqCheckpoint *state,
 
 /* ---- reading ---- */
 
+static const char contents_differ[] =
+    "is damaged: its contents are not those that were written; remove its "
+    "folder to go on from the checkpoint before it";
+
 static AqStatus damaged(const char *path, const char *what, AqError *error)
 {
     return aq_fail(error, AQ_BAD_INPUT, "%s: %s", path, what);
 }
 
-static json_t *read_state(const char *path, AqCheckpoint *state, AqError *error)
+static bool is_whole(char *text, size_t bytes)
 {
-    char file[AQ_PATH_SIZE], *text;
+    if (bytes <= SEAL_FROM_END)
+        return false;
+    char written[SEAL_DIGITS], digits[SEAL_DIGITS + 1];
+    memcpy(written, text + bytes - SEAL_FROM_END, SEAL_DIGITS);
+    find_seal(text, bytes, digits);
+    return !memcmp(written, digits, SEAL_DIGITS);
+}
+
+static json_t *load_state(const char *file, AqError *error)
+{
+    char *text;
     size_t bytes;
-    aq_path(file, "%s/state.json", path);
     if (aq_file_read(file, STATE_LIMIT, &text, &bytes, error))
         return NULL;
-    json_t *json = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, NULL);
+    json_t *json = NULL;
+    if (is_whole(text, bytes))
+        json = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, NULL);
+    else
+        damaged(file, contents_differ, error);
     free(text);
+    return json;
+}
+
+static json_t *read_state(const char *path, AqCheckpoint *state, AqError *error)
+{
+    char file[AQ_PATH_SIZE];
+    aq_path(file, "%s/state.json", path);
+    json_t *json = load_state(file, error);
     int format = 0;
     json_int_t step = -1, updates = -1;
     json_t *files = NULL;
@@ -238,12 +299,8 @@ static AqStatus check_hash(const char *path, const char *name,
         return damaged(path, "state.json does not name it", error);
     if (aq_hash_file(path, digits, error))
         return error->status;
-    return strcmp(digits, wanted)
-               ? damaged(path,
-                         "is damaged: its contents are not those that "
-                         "were written",
-                         error)
-               : AQ_OK;
+    return strcmp(digits, wanted) ? damaged(path, contents_differ, error)
+                                  : AQ_OK;
 }
 
 static bool same_shape(const AqTensorInfo *info, const AqParamInfo *param)
@@ -270,11 +327,25 @@ static AqStatus read_param(const AqTensorFile *file, const char *path,
     return AQ_OK;
 }
 
+static int states_in(const Part *part, const AqMemory *memory)
+{
+    int count = 0;
+    for (int s = 0; s < part->n_states; s++)
+        count += aq_memory_find(memory, part->states[s], NULL) != NULL;
+    return count;
+}
+
 static AqStatus read_states(const Part *part, const char *path,
                             const AqTensorFile *file,
                             const AqParamTable *params, AqMemory *memory,
                             AqArena *arena, AqError *error)
 {
+    int wanted = params->count * states_in(part, memory);
+    if (aq_tensors_count(file) != wanted)
+        return aq_fail(error, AQ_BAD_INPUT,
+                       "%s: holds %d tensors instead of %d; the checkpoint "
+                       "belongs to another model or optimizer",
+                       path, aq_tensors_count(file), wanted);
     float *turned = malloc((size_t)largest(params) * sizeof *turned);
     if (!turned)
         return aq_no_memory(error, (size_t)largest(params) * sizeof *turned);
@@ -291,19 +362,11 @@ static AqStatus read_states(const Part *part, const char *path,
     return error->status;
 }
 
-static bool wants(const Part *part, const AqMemory *memory)
-{
-    for (int s = 0; s < part->n_states; s++)
-        if (aq_memory_find(memory, part->states[s], NULL))
-            return true;
-    return false;
-}
-
 static AqStatus read_part(const char *folder, const Part *part,
                           const json_t *hashes, const AqParamTable *params,
                           AqMemory *memory, AqArena *arena, AqError *error)
 {
-    if (!wants(part, memory))
+    if (states_in(part, memory) == 0)
         return AQ_OK;
     char path[AQ_PATH_SIZE];
     aq_path(path, "%s/%s", folder, part->file);
@@ -353,6 +416,14 @@ static int is_checkpoint(const struct dirent *entry)
            strspn(entry->d_name, "0123456789") == length;
 }
 
+/* Left by a process that was killed: written or removed by half. */
+static int is_left_over(const struct dirent *entry)
+{
+    const char *name = entry->d_name;
+    size_t digits = name[0] == '.' ? strspn(name + 1, "0123456789") : 0;
+    return digits >= NAME_DIGITS && !strcmp(name + 1 + digits, ".part");
+}
+
 /* Names of more digits are later steps. */
 static int by_step(const struct dirent **a, const struct dirent **b)
 {
@@ -360,33 +431,53 @@ static int by_step(const struct dirent **a, const struct dirent **b)
     return x != y ? (x > y) - (x < y) : strcmp((*a)->d_name, (*b)->d_name);
 }
 
+static void free_names(struct dirent **names, int count)
+{
+    for (int i = 0; i < count; i++)
+        free(names[i]);
+    free(names);
+}
+
 char *aq_checkpoint_latest(const char *folder, AqArena *arena, AqError *error)
 {
     struct dirent **names = NULL;
     char *path = NULL;
     int count = scandir(folder, &names, is_checkpoint, by_step);
+    if (count < 0 && errno != ENOENT)
+        aq_fail(error, AQ_IO, "%s: cannot be listed: %s", folder,
+                strerror(errno));
     if (count > 0) {
         path =
             aq_arena_printf(arena, "%s/%s", folder, names[count - 1]->d_name);
         if (!path)
             aq_no_memory(error, AQ_PATH_SIZE);
     }
-    for (int i = 0; i < count; i++)
-        free(names[i]);
-    free(names);
+    free_names(names, count);
     return path;
+}
+
+/* Under another name first: half of a checkpoint is never seen as one. */
+static void remove_checkpoint(const char *folder, const char *name)
+{
+    char path[AQ_PATH_SIZE], beside[AQ_PATH_SIZE];
+    aq_path(path, "%s/%s", folder, name);
+    aq_path(beside, "%s/.%s.part", folder, name);
+    if (!rename(path, beside))
+        remove_folder(beside);
 }
 
 void aq_checkpoint_prune(const char *folder, int keep)
 {
     struct dirent **names = NULL;
-    int count = scandir(folder, &names, is_checkpoint, by_step);
+    int count = scandir(folder, &names, is_left_over, by_step);
     for (int i = 0; i < count; i++) {
         char path[AQ_PATH_SIZE];
         aq_path(path, "%s/%s", folder, names[i]->d_name);
-        if (i < count - keep)
-            remove_folder(path);
-        free(names[i]);
+        remove_folder(path);
     }
-    free(names);
+    free_names(names, count);
+    count = scandir(folder, &names, is_checkpoint, by_step);
+    for (int i = 0; i < count - keep; i++)
+        remove_checkpoint(folder, names[i]->d_name);
+    free_names(names, count);
 }
