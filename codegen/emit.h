@@ -41,7 +41,8 @@ AqStatus aq_kernel_of(const AqGraph *graph, AqId id, const AqTarget *target,
 const AqKernelKind *aq_kernel_kind(const AqKernel *kernel, AqError *error);
 
 /* One row a kind; each file defines its own. */
-extern const AqKernelKind aq_kind_map, aq_kind_contract, aq_kind_scatter;
+extern const AqKernelKind aq_kind_map, aq_kind_contract, aq_kind_attend,
+    aq_kind_scatter;
 
 /* ---- compile.c: plans ---- */
 

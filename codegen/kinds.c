@@ -6,6 +6,7 @@
 static const AqKernelKind *const kinds[] = {
     &aq_kind_map,
     &aq_kind_contract,
+    &aq_kind_attend,
     &aq_kind_scatter,
     NULL,
 };

@@ -2,7 +2,8 @@
  *
  * q (B,Tq,heads,d); k, v (B,Tk,heads,d); bias (B|1,heads|1,Tq,Tk).
  * s_ij = scale q_i . k_j + bias_ij, lse_i = log sum_j exp s_ij,
- * p_ij = exp(s_ij - lse_i), out_i = sum_j p_ij v_j. */
+ * p_ij = exp(s_ij - lse_i), out_i = sum_j p_ij v_j.  A query whose keys are all
+ * hidden by a bias of -inf has the output zero. */
 #include "ir/evaluate.h"
 
 #include <math.h>
@@ -92,6 +93,12 @@ static double log_sum_exp(const double *score, int64_t count)
     return top + log(sum);
 }
 
+/* p; where every score of the row is -inf, zero */
+static double weight(double score, double lse)
+{
+    return lse == -INFINITY ? 0 : exp(score - lse);
+}
+
 /* -> out (B,Tq,heads,d), lse (B,heads,Tq) */
 void aq_evaluate_attention(Evaluation *e)
 {
@@ -106,8 +113,8 @@ void aq_evaluate_attention(Evaluation *e)
         e->out[1].data[row] = lse;
         double *out = e->out[0].data + at(&a, a.queries, b, i, h);
         for (int64_t j = 0; j < visible(&a, i); j++)
-            add_scaled(out, exp(score[j] - lse), a.v + at(&a, a.keys, b, j, h),
-                       a.depth);
+            add_scaled(out, weight(score[j], lse),
+                       a.v + at(&a, a.keys, b, j, h), a.depth);
     }
     free(score);
 }
@@ -131,7 +138,7 @@ void aq_evaluate_attention_gradient(Evaluation *e)
         score_row(&a, b, h, i, score);
         for (int64_t j = 0; j < visible(&a, i); j++) {
             int64_t key = at(&a, a.keys, b, j, h);
-            double p = exp(score[j] - lse);
+            double p = weight(score[j], lse);
             double ds = p * (product(dout, a.v + key, a.depth) - delta);
             add_scaled(e->out[0].data + query, a.scale * ds, a.k + key,
                        a.depth);

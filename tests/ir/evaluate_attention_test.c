@@ -130,6 +130,36 @@ static void test_large_scores_do_not_overflow(void **state)
     aq_bench_free(&bench);
 }
 
+/* A query whose keys are all hidden has no weights: zero, and no gradient. */
+static void test_hidden_row(void **state)
+{
+    (void)state;
+    AqBench bench = aq_bench_new(1);
+    AqType one = F32(1, 2, 1, 1);
+    AqId q = aq_bench_random(&bench, "q", one);
+    AqId k = aq_bench_random(&bench, "k", one);
+    AqId v =
+        aq_bench_input(&bench, "v", F32(1, 2, 1, 1), (const double[]){5, 7});
+    AqId bias =
+        aq_bench_input(&bench, "bias", F32(1, 1, 2, 2),
+                       (const double[]){-INFINITY, -INFINITY, -INFINITY, 0});
+    AqAttr scale = aq_real(AQ_KEY_SCALE, 1);
+    AqId both =
+        BUILD(&bench, attention, NULL, INPUTS(q, k, v, bias), ATTRS(scale));
+    AqId out = aq_result_node(bench.g, both, 0);
+    AqId lse = aq_result_node(bench.g, both, 1);
+    aq_bench_close(aq_bench_value(&bench, out), (const double[]){0, 7}, 2,
+                   1e-12);
+    assert_true(aq_bench_value(&bench, lse)[0] == -INFINITY);
+    AqId dout = aq_bench_random(&bench, "dout", one);
+    AqId all = BUILD(&bench, attention_gradient, NULL,
+                     INPUTS(q, k, v, out, lse, dout, bias), ATTRS(scale));
+    for (int i = 0; i < 3; i++)
+        assert_true(
+            aq_bench_value(&bench, aq_result_node(bench.g, all, i))[0] == 0);
+    aq_bench_free(&bench);
+}
+
 /* sum out * dout, as a function of the inputs' data. */
 static double objective(AqBench *bench, const Attention *a, const double *dout)
 {
@@ -200,6 +230,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_attention_is_softmax),
         cmocka_unit_test(test_large_scores_do_not_overflow),
+        cmocka_unit_test(test_hidden_row),
         cmocka_unit_test(test_gradient_is_the_slope),
         cmocka_unit_test(test_flops),
     };

@@ -134,7 +134,8 @@ static void make_data(Run *run)
         double *data = AQ_NEW_ARRAY(run->arena, double, count + 1);
         double scale = test->scale != 0 ? test->scale : 1;
         for (int64_t k = 0; k < count; k++)
-            data[k] = type->element == AQ_I32
+            data[k] = test->data ? (double)(float)test->data[i][k]
+                      : type->element == AQ_I32
                           ? (double)aq_test_below(&seed,
                                                   test->below ? test->below : 4)
                           : (double)(float)(scale * aq_test_normal(&seed));

@@ -11,12 +11,13 @@ typedef struct AqKernelCase {
     const char *kind;    /* "map", ... */
     const AqAttr *attrs; /* more of the kernel node's, as `blocks` */
     int n_attrs;
-    uint64_t seed;    /* of the data: normal where f32 */
-    int64_t below;    /* i32 inputs are 0 .. below - 1; 0: 4 */
-    double tolerance; /* |ours - exact| <= tolerance (1 + |exact|) */
-    double scale;     /* of f32 inputs; 0: 1 */
-    const char *name; /* for messages */
-    bool in_place;    /* the first result in the first input's memory */
+    uint64_t seed;             /* of the data: normal where f32 */
+    const double *const *data; /* or not NULL: the data of each input */
+    int64_t below;             /* i32 inputs are 0 .. below - 1; 0: 4 */
+    double tolerance;          /* |ours - exact| <= tolerance (1 + |exact|) */
+    double scale;              /* of f32 inputs; 0: 1 */
+    const char *name;          /* for messages */
+    bool in_place; /* the first result in the first input's memory */
 } AqKernelCase;
 
 /* A graph with one input for each arg, the kernel, and its results as outputs;

@@ -1,0 +1,308 @@
+/* From a kernel's body to closure, units and stages. */
+#include "codegen/attend.h"
+
+#include <stddef.h>
+
+enum {
+    FEW_TASKS = 24, /* smaller pieces are taken rather than fewer tasks */
+};
+
+/* ---- the body ---- */
+
+static const AqNode *behind_reshapes(const AqGraph *body, AqId id)
+{
+    while (aq_node(body, id)->op == AQ_OP_reshape)
+        id = aq_node(body, id)->inputs[0];
+    return aq_node(body, id);
+}
+
+static AqStatus complain(const AqKernel *kernel, const char *what,
+                         AqError *error)
+{
+    return aq_fail(error, AQ_UNSUPPORTED,
+                   "%s:%d: kernel %%%d of kind attend %s", kernel->node->file,
+                   kernel->node->line, kernel->id, what);
+}
+
+static AqId find_attention(const AqGraph *body)
+{
+    for (AqId id = 0; id < body->count; id++)
+        if (aq_op_info[aq_node(body, id)->op].lowering == AQ_LOWER_attend)
+            return id;
+    return AQ_NO_NODE;
+}
+
+/* Which buffer holds each input of the node. */
+static AqStatus find_inputs(const AqKernel *kernel, const AqNode *node,
+                            AqAttend *a, AqError *error)
+{
+    static const int forward[] = {AQ_Q, AQ_K, AQ_V, AQ_BIAS};
+    static const int backward[] = {AQ_Q,   AQ_K,    AQ_V,   AQ_OUT,
+                                   AQ_LSE, AQ_DOUT, AQ_BIAS};
+    const int *order = node->op == AQ_OP_attention ? forward : backward;
+    for (int i = 0; i < AQ_ATTEND_IN; i++)
+        a->in[i] = -1;
+    for (int i = 0; i < node->n_inputs; i++) {
+        const AqNode *arg = behind_reshapes(kernel->body, node->inputs[i]);
+        if (arg->op != AQ_OP_arg)
+            return complain(kernel, "computes its inputs itself", error);
+        a->in[order[i]] = (int32_t)aq_attr_int(arg, AQ_KEY_INDEX, 0);
+    }
+    return AQ_OK;
+}
+
+/* Which buffer takes each result of the node; the workspace follows them. */
+static AqStatus find_results(const AqKernel *kernel, AqId attention,
+                             AqAttend *a, AqError *error)
+{
+    const AqGraph *body = kernel->body;
+    int32_t buffer = kernel->node->n_inputs;
+    for (int i = 0; i < 3; i++)
+        a->result[i] = -1;
+    for (int i = 0; i < body->n_outputs; i++, buffer++) {
+        const AqNode *result = behind_reshapes(body, body->outputs[i].node);
+        if (result->op != AQ_OP_result || result->inputs[0] != attention)
+            return complain(kernel, "computes something else as well", error);
+        int32_t *place = &a->result[aq_attr_int(result, AQ_KEY_INDEX, 0)];
+        if (*place >= 0)
+            return complain(kernel, "gives one result twice", error);
+        *place = buffer;
+    }
+    a->work = buffer;
+    return AQ_OK;
+}
+
+static void take_shapes(const AqGraph *body, const AqNode *node, AqAttend *a)
+{
+    const AqType *q = &aq_node(body, node->inputs[0])->type;
+    const AqType *k = &aq_node(body, node->inputs[1])->type;
+    a->batch = q->dim[0];
+    a->queries = q->dim[1];
+    a->keys = k->dim[1];
+    a->heads = q->dim[2];
+    a->depth = q->dim[3];
+    a->row = a->heads * a->depth;
+    a->causal = aq_attr_int(node, AQ_KEY_CAUSAL, 0);
+    a->scale = (float)aq_attr_real(node, AQ_KEY_SCALE, 1);
+    if (a->in[AQ_BIAS] < 0)
+        return;
+    const AqType *bias = &aq_node(body, node->inputs[node->n_inputs - 1])->type;
+    int64_t head = a->queries * a->keys;
+    a->bias_head = bias->dim[1] > 1 ? head : 0;
+    a->bias_batch = bias->dim[0] > 1 ? head * bias->dim[1] : 0;
+}
+
+/* ---- sizes, from shapes and target alone ---- */
+
+/* Rows of a panel lie an odd number of cache lines apart, in few classes. */
+static int64_t panel_row(int64_t depth)
+{
+    int64_t size = 64;
+    while (size < depth)
+        size *= 2;
+    return size + 16;
+}
+
+/* Halves `n`, a multiple of the tile, for large heads. */
+static int64_t fewer_rows(int64_t n, int64_t depth, int64_t most_depth)
+{
+    while (depth > most_depth && n % 48 == 0) {
+        n /= 2;
+        most_depth *= 2;
+    }
+    return n;
+}
+
+static void set_common(const AqTarget *target, AqAttend *a)
+{
+    a->lanes = target->vector;
+    a->width = 2 * a->lanes;
+    a->tile = aq_attend_rows(target);
+    a->panel = panel_row(a->depth);
+    a->depth_rows =
+        AQ_MAX(aq_round_up(a->depth, a->tile), aq_round_up(a->depth, a->lanes));
+}
+
+static void set_forward(AqAttend *a)
+{
+    int64_t strips = AQ_MIN(aq_ceil_div(a->queries, a->width), AQ_MOST_STRIPS);
+    int64_t heads = a->batch * a->heads;
+    while (strips > 1 &&
+           heads * aq_ceil_div(a->queries, strips * a->width) < FEW_TASKS)
+        strips /= 2;
+    a->along = strips * a->width;
+    a->across = fewer_rows(96, a->depth, 256);
+}
+
+static void set_backward(const AqTarget *target, AqAttend *a)
+{
+    int64_t strips = AQ_MIN(aq_ceil_div(a->keys, a->width), AQ_MOST_STRIPS);
+    int64_t strip_bytes = 5 * 4 * a->width * a->depth;
+    while (strips > 1 && strips * strip_bytes > target->l2 / 3)
+        strips /= 2;
+    a->along = strips * a->width;
+    a->across = fewer_rows(96, a->depth, 128);
+    int64_t blocks = aq_ceil_div(a->keys, a->along);
+    int64_t wanted = aq_ceil_div(FEW_TASKS, a->batch * a->heads);
+    a->per_split = aq_ceil_div(blocks, AQ_MIN(wanted, blocks));
+    a->splits = aq_ceil_div(blocks, a->per_split);
+}
+
+static AqStatus analyse(const AqKernel *kernel, AqAttend *a, bool *backward,
+                        AqError *error)
+{
+    *a = (AqAttend){0};
+    AqId id = find_attention(kernel->body);
+    if (id == AQ_NO_NODE)
+        return complain(kernel, "holds no attention", error);
+    const AqNode *node = aq_node(kernel->body, id);
+    if (find_inputs(kernel, node, a, error) ||
+        find_results(kernel, id, a, error))
+        return error->status;
+    *backward = node->op == AQ_OP_attention_gradient;
+    take_shapes(kernel->body, node, a);
+    set_common(kernel->target, a);
+    if (*backward)
+        set_backward(kernel->target, a);
+    else
+        set_forward(a);
+    return AQ_OK;
+}
+
+static bool has_join(const AqAttend *a)
+{
+    return a->splits > 1 && a->result[0] >= 0;
+}
+
+static AqStatus attend_layout(const AqKernel *kernel, AqKernelLayout *layout,
+                              AqError *error)
+{
+    AqAttend a;
+    bool backward;
+    if (analyse(kernel, &a, &backward, error))
+        return error->status;
+    int64_t heads = a.batch * a.heads;
+    *layout = (AqKernelLayout){.n_stages = 1};
+    if (!backward) {
+        layout->tasks[0] = heads * aq_ceil_div(a.queries, a.along);
+        layout->scratch = 4 * aq_attend_forward_scratch(&a);
+        return AQ_OK;
+    }
+    layout->tasks[0] = heads * a.splits;
+    layout->scratch = 4 * aq_attend_backward_scratch(&a);
+    if (has_join(&a)) {
+        int64_t floats = a.batch * a.queries * a.row;
+        layout->n_stages = 2;
+        layout->tasks[1] = aq_ceil_div(floats, AQ_JOIN_FLOATS);
+        layout->workspace = 4 * floats * (a.splits - 1);
+    }
+    return AQ_OK;
+}
+
+/* ---- units ---- */
+
+static AqStatus link_unit(AqPlan *plan, size_t offset, int unit, AqError *error)
+{
+    return unit < 0 ? aq_no_memory(error, sizeof unit)
+                    : aq_plan_link(plan, offset, unit);
+}
+
+static AqStatus link_leaf(AqPlan *plan, size_t offset, const char *name,
+                          AqUnitEmit *emit, AqError *error)
+{
+    return link_unit(plan, offset, aq_plan_unit(plan, name, "", 0, emit, NULL),
+                     error);
+}
+
+static AqStatus link_tile(AqPlan *plan, size_t offset, AqTileKind kind,
+                          int vectors, bool masked, int64_t panel,
+                          AqError *error)
+{
+    AqTileKey *key = AQ_NEW(aq_plan_arena(plan), AqTileKey);
+    if (!key)
+        return aq_no_memory(error, sizeof *key);
+    *key = (AqTileKey){kind, vectors, masked, (int32_t)panel};
+    int unit = aq_plan_unit(plan, "attend_tile", key, sizeof *key,
+                            aq_emit_attend_tile, key);
+    return link_unit(plan, offset, unit, error);
+}
+
+#define PLACE(field) offsetof(AqAttend, field)
+
+static AqStatus link_rows(AqPlan *plan, AqError *error)
+{
+    if (link_leaf(plan, PLACE(spread), "attend_spread", aq_emit_attend_spread,
+                  error) ||
+        link_leaf(plan, PLACE(collect), "attend_collect",
+                  aq_emit_attend_collect, error))
+        return error->status;
+    return link_leaf(plan, PLACE(panel_rows), "attend_panel",
+                     aq_emit_attend_panel, error);
+}
+
+static AqStatus link_forward(AqPlan *plan, const AqAttend *a, AqError *error)
+{
+    if (link_rows(plan, error) ||
+        link_tile(plan, PLACE(scores), AQ_TILE_SCORES, 2, false, a->panel,
+                  error) ||
+        link_tile(plan, PLACE(sums), AQ_TILE_SUMS, 2, false, a->panel, error) ||
+        link_leaf(plan, PLACE(softmax), "attend_softmax",
+                  aq_emit_attend_softmax, error))
+        return error->status;
+    return link_leaf(plan, PLACE(softmax_end), "attend_softmax_end",
+                     aq_emit_attend_softmax_end, error);
+}
+
+/* As attend_backward.c divides the columns of dq. */
+static AqStatus link_outer(AqPlan *plan, const AqAttend *a, AqError *error)
+{
+    int64_t vectors = 2;
+    for (int64_t e = 0; e < a->depth; e += vectors * a->lanes) {
+        int64_t left = a->depth - e;
+        vectors = left > a->lanes ? 2 : 1;
+        bool masked = left < vectors * a->lanes;
+        bool again = e > 0 && left >= 2 * a->lanes;
+        size_t offset = PLACE(outer) + (2 * (size_t)(vectors - 1) + masked) *
+                                           sizeof(AqTileFn *);
+        if (!again && link_tile(plan, offset, AQ_TILE_OUTER, (int)vectors,
+                                masked, AQ_SCORE_ROW, error))
+            return error->status;
+    }
+    return AQ_OK;
+}
+
+static AqStatus link_backward(AqPlan *plan, const AqAttend *a, AqError *error)
+{
+    if (link_rows(plan, error) ||
+        link_tile(plan, PLACE(weights), AQ_TILE_WEIGHTS, 2, false, a->panel,
+                  error) ||
+        link_tile(plan, PLACE(slopes), AQ_TILE_SLOPES, 2, false, a->panel,
+                  error) ||
+        link_tile(plan, PLACE(sums), AQ_TILE_SUMS, 2, false, a->panel, error) ||
+        link_outer(plan, a, error))
+        return error->status;
+    return link_leaf(plan, PLACE(row_product), "attend_row_product",
+                     aq_emit_attend_row_product, error);
+}
+
+static AqStatus attend_plan(AqPlan *plan, const AqKernel *kernel,
+                            AqError *error)
+{
+    AqAttend a;
+    bool backward;
+    if (analyse(kernel, &a, &backward, error))
+        return error->status;
+    AqStatus status = aq_plan_c_stage(
+        plan, backward ? aq_attend_backward : aq_attend_forward, &a, sizeof a);
+    if (status)
+        return status;
+    if (!backward)
+        return link_forward(plan, &a, error);
+    if (link_backward(plan, &a, error))
+        return error->status;
+    return has_join(&a) ? aq_plan_c_stage(plan, aq_attend_join, &a, sizeof a)
+                        : AQ_OK;
+}
+
+const AqKernelKind aq_kind_attend = {
+    .name = "attend", .layout = attend_layout, .plan = attend_plan};

@@ -1,0 +1,165 @@
+/* Attention that never stores the scores, from the inside.
+ *
+ * A task holds a piece of one head's queries (forward) or keys (backward) along
+ * the lanes of vectors, W of them to a strip, and meets the other side in
+ * blocks.  Every product is then rows of scalars against vectors:
+ *
+ *   forward, lanes are queries; scores in powers of two, c = scale / ln 2:
+ *     s[j][i] = sum_e k[j][e] (c q)[e][i],  running maximum m[i], sum l[i]
+ *     p[j][i] = 2^(s[j][i] - m[i]),  out[e][i] = sum_j v[j][e] p[j][i]
+ *   backward, lanes are keys; y[i] = -scale dout_i . out_i:
+ *     p[i][j]  = 2^(sum_e q[i][e] (c k)[e][j] - lse[i] / ln 2)
+ *     ds[i][j] = p[i][j] (scale sum_e dout[i][e] v[e][j] + y[i])
+ *     dv[e][j] = sum_i dout[i][e] p[i][j],  dk[e][j] = sum_i q[i][e] ds[i][j]
+ *     dq[i][e] = sum_j ds[i][j] k[j][e]
+ *
+ * The other side is copied into panels whose rows lie a constant apart, so that
+ * code is shared by all kernels with heads of one class of size.
+ *
+ *   attend.c           from a kernel's body to a closure, units and stages
+ *   attend_forward.c   the loops of a forward task
+ *   attend_backward.c  those of a backward task
+ *   attend_tile.c      the register tile, with what follows on its registers
+ *   attend_rows.c      leaves that copy and transpose
+ *   attend_softmax.c   exponential, running maximum and sum, sums of rows */
+#ifndef AQ_CODEGEN_ATTEND_H
+#define AQ_CODEGEN_ATTEND_H
+
+#include "codegen/emit.h"
+
+enum {
+    AQ_SCORE_ROW = 144, /* floats from row to row of scores; a strip is part */
+    AQ_MOST_STRIPS = 4,
+};
+
+/* ---- attend_tile.c ---- */
+
+/* c[r][..] (+)= sum over k of a * b[k][..] for `tiles` tiles of rows, one after
+ * the other.  Rows of A and C beyond what is wanted are computed too. */
+typedef struct AqTile {
+    const float *a; /* a[r * panel + k], or a[k * panel + r] */
+    const float *b; /* b[k * ldb + ..] */
+    float *c;       /* c[r * ldc + ..] */
+    const float *x, *y, *p;
+    int64_t tiles, k, ldb, ldc;
+    int64_t more;    /* not 0: what is in C is added to */
+    int64_t columns; /* of C that are touched, where masked */
+} AqTile;
+typedef void AqTileFn(const AqTile *tile);
+
+typedef enum AqTileKind {
+    AQ_TILE_SCORES,  /* c = s */
+    AQ_TILE_WEIGHTS, /* c = 2^(s - x[r]) */
+    AQ_TILE_SLOPES,  /* c = p[r][..] (x[0] s + y[r]), p like c */
+    AQ_TILE_SUMS,    /* c = c x[..] + s, A by columns */
+    AQ_TILE_OUTER,   /* c = s, A has rows of scores */
+    AQ_TILE_KINDS,
+} AqTileKind;
+
+typedef struct AqTileKey {
+    int32_t kind, vectors, masked;
+    int32_t panel; /* floats from row to row of A */
+} AqTileKey;
+
+AqStatus aq_emit_attend_tile(AqEmit *e, const void *key);
+/* Rows of a register tile. */
+static inline int aq_attend_rows(const AqTarget *target)
+{
+    return target->registers == 32 ? 8 : 6;
+}
+
+/* ---- attend_rows.c ---- */
+
+/* to[e][lane] = factor * from[lane][e], whole vectors of e, zeros beyond
+ * `depth`; lanes from `rows` on repeat the last row. */
+typedef void AqSpreadFn(const float *from, int64_t from_row, float *to,
+                        int64_t rows, int64_t depth, float factor);
+/* to[lane][e] = factor[lane] * from[e][lane]; `spare` takes what is not kept.
+ */
+typedef void AqCollectFn(const float *from, float *to, int64_t to_row,
+                         int64_t rows, int64_t depth, const float *factor,
+                         float *spare);
+/* Rows of a panel, zeros up to a whole vector. */
+typedef void AqPanelRowsFn(const float *from, int64_t from_row, float *to,
+                           int64_t to_row, int64_t rows, int64_t depth);
+
+AqStatus aq_emit_attend_spread(AqEmit *e, const void *context);
+AqStatus aq_emit_attend_collect(AqEmit *e, const void *context);
+AqStatus aq_emit_attend_panel(AqEmit *e, const void *context);
+
+/* ---- attend_softmax.c ---- */
+
+/* 2^x; at and below -127 it is zero, from 127.5 on infinity. */
+LLVMValueRef aq_attend_exp2(AqEmit *e, LLVMValueRef x);
+
+/* Of the queries of a strip, each an array of W: maximum so far, sum so far of
+ * 2^(s - maximum), and what the sums so far must be multiplied by. */
+enum { AQ_STATS_TOP, AQ_STATS_SUM, AQ_STATS_FACTOR, AQ_STATS };
+/* Turns `rows` rows of scores into weights. */
+typedef void AqSoftmaxFn(float *scores, int64_t rows, float *stats);
+/* top becomes the log-sum-exp, factor what the output is multiplied by. */
+typedef void AqSoftmaxEndFn(float *stats);
+/* to[i] = factor * a[i] . b[i] */
+typedef void AqRowProductFn(const float *a, const float *b, int64_t row,
+                            float *to, int64_t rows, int64_t depth,
+                            float factor);
+
+AqStatus aq_emit_attend_softmax(AqEmit *e, const void *context);
+AqStatus aq_emit_attend_softmax_end(AqEmit *e, const void *context);
+AqStatus aq_emit_attend_row_product(AqEmit *e, const void *context);
+
+/* ---- closures ---- */
+
+enum { AQ_Q, AQ_K, AQ_V, AQ_OUT, AQ_LSE, AQ_DOUT, AQ_BIAS, AQ_ATTEND_IN };
+
+typedef struct AqAttend {
+    int32_t in[AQ_ATTEND_IN]; /* buffers; -1: none */
+    int32_t result[3];        /* out, lse; or dq, dk, dv; -1: not wanted */
+    int32_t work;
+    bool causal;
+    float scale;
+    int64_t batch, heads, queries, keys, depth;
+    int64_t row;                   /* floats from token to token */
+    int64_t bias_batch, bias_head; /* floats; 0: the same for all */
+    int64_t lanes, width;          /* of a vector, of a strip */
+    int64_t tile, panel;           /* rows of a tile, floats of a panel's row */
+    int64_t depth_rows;            /* of e, whole tiles and vectors */
+    int64_t along, across; /* tokens of a task's strips, of the blocks it meets
+                            */
+    int64_t splits, per_split; /* backward: of keys, blocks of `along` */
+    AqTileFn *scores, *weights, *slopes, *sums;
+    AqTileFn *outer[2][2]; /* [vectors - 1][masked] */
+    AqSpreadFn *spread;
+    AqCollectFn *collect;
+    AqPanelRowsFn *panel_rows;
+    AqSoftmaxFn *softmax;
+    AqSoftmaxEndFn *softmax_end;
+    AqRowProductFn *row_product;
+} AqAttend;
+
+static inline int64_t aq_ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static inline int64_t aq_round_up(int64_t a, int64_t b)
+{
+    return aq_ceil_div(a, b) * b;
+}
+
+/* Where token `t` of a head lies in a (batch, tokens, heads, depth) array. */
+static inline int64_t aq_attend_at(const AqAttend *a, int64_t tokens, int64_t b,
+                                   int64_t t, int64_t h)
+{
+    return (b * tokens + t) * a->row + h * a->depth;
+}
+
+/* ---- attend_forward.c, attend_backward.c: floats of scratch, tasks ---- */
+
+int64_t aq_attend_forward_scratch(const AqAttend *a);
+int64_t aq_attend_backward_scratch(const AqAttend *a);
+AqTaskFn aq_attend_forward, aq_attend_backward, aq_attend_join;
+/* floats that one task of joining takes */
+enum { AQ_JOIN_FLOATS = 1 << 14 };
+
+#endif

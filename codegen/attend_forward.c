@@ -1,0 +1,192 @@
+/* A forward task: some queries of one head against all keys that they see, a
+ * block of keys at a time.  Queries lie along the lanes, in strips of W; so the
+ * maximum and the sum of a query's scores are those of a lane. */
+#include "codegen/attend.h"
+
+#include <math.h>
+#include <string.h>
+
+static const float LOG2_E = 1.44269504F;
+
+typedef struct Forward {
+    const AqAttend *a;
+    void *const *buffers;
+    int64_t b, h;
+    int64_t query, queries;                /* of this task */
+    int64_t key, keys;                     /* of this block */
+    float *q, *out;                        /* [strip][e][W] */
+    float *k, *v, *scores, *stats, *spare; /* see place_scratch */
+} Forward;
+
+static int64_t strip_floats(const AqAttend *a)
+{
+    return a->depth_rows * a->width;
+}
+
+static int64_t stats_floats(const AqAttend *a)
+{
+    return AQ_STATS * a->width;
+}
+
+/* Returns how many floats there are; `scratch` may be NULL. */
+static int64_t place_scratch(const AqAttend *a, Forward *f, float *scratch)
+{
+    int64_t strips = a->along / a->width;
+    struct {
+        float **at;
+        int64_t floats;
+    } all[] = {
+        {&f->q, strips * strip_floats(a)},
+        {&f->out, strips * strip_floats(a)},
+        {&f->k, a->across * a->panel},
+        {&f->v, a->across * a->panel},
+        {&f->scores, a->across * AQ_SCORE_ROW},
+        {&f->stats, strips * stats_floats(a)},
+        {&f->spare, a->lanes},
+    };
+    int64_t used = 0;
+    for (int i = 0; i < AQ_COUNT(all); i++) {
+        if (scratch)
+            *all[i].at = scratch + used;
+        used += all[i].floats;
+    }
+    return used;
+}
+
+int64_t aq_attend_forward_scratch(const AqAttend *a)
+{
+    Forward f;
+    return place_scratch(a, &f, NULL);
+}
+
+static const float *input(const Forward *f, int which)
+{
+    return f->buffers[f->a->in[which]];
+}
+
+static int64_t strip_queries(const Forward *f, int64_t strip)
+{
+    return AQ_MIN(f->a->width, f->queries - strip * f->a->width);
+}
+
+static void begin(const Forward *f)
+{
+    const AqAttend *a = f->a;
+    for (int64_t s = 0; s * a->width < f->queries; s++) {
+        float *stats = f->stats + s * stats_floats(a);
+        a->spread(input(f, AQ_Q) + aq_attend_at(a, a->queries, f->b,
+                                                f->query + s * a->width, f->h),
+                  a->row, f->q + s * strip_floats(a), strip_queries(f, s),
+                  a->depth, a->scale * LOG2_E);
+        memset(f->out + s * strip_floats(a), 0,
+               (size_t)strip_floats(a) * sizeof(float));
+        memset(stats, 0, (size_t)stats_floats(a) * sizeof(float));
+        for (int64_t i = 0; i < a->width; i++)
+            stats[AQ_STATS_TOP * a->width + i] = -INFINITY;
+    }
+}
+
+/* What is added to the products: the bias, and -inf at hidden keys. */
+static void fill_scores(const Forward *f, int64_t strip)
+{
+    const AqAttend *a = f->a;
+    int64_t first = f->query + strip * a->width, n = strip_queries(f, strip);
+    float *scores = f->scores + strip * a->width;
+    for (int64_t j = 0; j < f->keys; j++)
+        memset(scores + j * AQ_SCORE_ROW, 0, (size_t)a->width * sizeof(float));
+    for (int64_t i = 0; i < n && a->in[AQ_BIAS] >= 0; i++) {
+        const float *bias = input(f, AQ_BIAS) + f->b * a->bias_batch +
+                            f->h * a->bias_head + (first + i) * a->keys +
+                            f->key;
+        for (int64_t j = 0; j < f->keys; j++)
+            scores[j * AQ_SCORE_ROW + i] = bias[j] * LOG2_E;
+    }
+    for (int64_t i = 0; i < n && a->causal; i++)
+        for (int64_t j = AQ_MAX(first + i + 1 - f->key, 0); j < f->keys; j++)
+            scores[j * AQ_SCORE_ROW + i] = -INFINITY;
+}
+
+/* One strip against one block. */
+static void meet(const Forward *f, int64_t strip)
+{
+    const AqAttend *a = f->a;
+    int64_t first = f->query + strip * a->width;
+    float *stats = f->stats + strip * stats_floats(a);
+    bool edge = a->causal && f->key + f->keys - 1 > first;
+    if (a->causal && f->key > first + strip_queries(f, strip) - 1)
+        return;
+    AqTile scores = {
+        .a = f->k,
+        .b = f->q + strip * strip_floats(a),
+        .c = f->scores + strip * a->width,
+        .tiles = aq_ceil_div(f->keys, a->tile),
+        .k = a->depth,
+        .ldb = a->width,
+        .ldc = AQ_SCORE_ROW,
+        .more = edge || a->in[AQ_BIAS] >= 0,
+    };
+    if (scores.more)
+        fill_scores(f, strip);
+    a->scores(&scores);
+    a->softmax(scores.c, f->keys, stats);
+    AqTile sums = {
+        .a = f->v,
+        .b = scores.c,
+        .c = f->out + strip * strip_floats(a),
+        .x = stats + AQ_STATS_FACTOR * a->width,
+        .tiles = aq_ceil_div(a->depth, a->tile),
+        .k = f->keys,
+        .ldb = AQ_SCORE_ROW,
+        .ldc = a->width,
+    };
+    a->sums(&sums);
+}
+
+static void end(const Forward *f)
+{
+    const AqAttend *a = f->a;
+    float *out = a->result[0] < 0 ? NULL : f->buffers[a->result[0]];
+    float *lse = a->result[1] < 0 ? NULL : f->buffers[a->result[1]];
+    for (int64_t s = 0; s * a->width < f->queries; s++) {
+        float *stats = f->stats + s * stats_floats(a);
+        int64_t first = f->query + s * a->width, n = strip_queries(f, s);
+        a->softmax_end(stats);
+        if (out)
+            a->collect(f->out + s * strip_floats(a),
+                       out + aq_attend_at(a, a->queries, f->b, first, f->h),
+                       a->row, n, a->depth, stats + AQ_STATS_FACTOR * a->width,
+                       f->spare);
+        if (lse)
+            memcpy(lse + (f->b * a->heads + f->h) * a->queries + first,
+                   stats + AQ_STATS_TOP * a->width, (size_t)n * sizeof(float));
+    }
+}
+
+void aq_attend_forward(const void *closure, void *const *buffers, int64_t first,
+                       int64_t last, void *scratch)
+{
+    const AqAttend *a = closure;
+    int64_t blocks = aq_ceil_div(a->queries, a->along);
+    Forward f = {.a = a, .buffers = buffers};
+    place_scratch(a, &f, scratch);
+    for (int64_t task = first; task < last; task++) {
+        f.query = task % blocks * a->along;
+        f.queries = AQ_MIN(a->along, a->queries - f.query);
+        f.h = task / blocks % a->heads;
+        f.b = task / blocks / a->heads;
+        int64_t keys =
+            a->causal ? AQ_MIN(a->keys, f.query + f.queries) : a->keys;
+        begin(&f);
+        for (f.key = 0; f.key < keys; f.key += a->across) {
+            f.keys = AQ_MIN(a->across, keys - f.key);
+            int64_t at = aq_attend_at(a, a->keys, f.b, f.key, f.h);
+            a->panel_rows(input(&f, AQ_K) + at, a->row, f.k, a->panel, f.keys,
+                          a->depth);
+            a->panel_rows(input(&f, AQ_V) + at, a->row, f.v, a->panel, f.keys,
+                          a->depth);
+            for (int64_t s = 0; s * a->width < f.queries; s++)
+                meet(&f, s);
+        }
+        end(&f);
+    }
+}
