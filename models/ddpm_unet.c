@@ -287,6 +287,14 @@ AQ_MODEL(ddpm_unet, "UNet of Ho et al. 2020, as diffusers' UNet2DModel")
                                  "channels of the output, 0: as the input",
                                  .min = 0, .max = 65536);
 
+    int unit = 1 << (u.levels - 1); /* every level but the last halves it */
+    if (aq_height(m->x) % unit || aq_width(m->x) % unit)
+        return aq_model_fail(m,
+                             "pictures of %dx%d cannot be halved %d times: "
+                             "both sides must be multiples of %d",
+                             aq_height(m->x), aq_width(m->x), u.levels - 1,
+                             unit);
+
     AqTensor emb = embed(m, &u);
     AqTensor x = center ? aq_shift(aq_scale(m->x, 2), -1) : m->x;
     AqTensor skips[1 + MAX_LEVELS * (MAX_BLOCKS + 1)];

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { KEEP_CHECKPOINTS = 2, MOST_SKIPS = 10 };
 
@@ -239,6 +240,17 @@ static AqStatus set_up(Train *t)
     print_code(t);
     print_memory(t);
     return AQ_OK;
+}
+
+/* A run that could not begin leaves no folders that it made. */
+static void remove_empty(const Train *t)
+{
+    static const char *const below[] = {"/checkpoints", "/samples", ""};
+    char path[AQ_PATH_SIZE];
+    for (int i = 0; i < AQ_COUNT(below); i++) {
+        aq_path(path, "%s%s", t->folder, below[i]);
+        rmdir(path);
+    }
 }
 
 static void tear_down(Train *t)
@@ -513,7 +525,9 @@ AqStatus aq_train(const char *folder, const AqRunOptions *options,
                .options = options,
                .session = session,
                .error = error};
-    if (set_up(&t) == AQ_OK && run_steps(&t) == AQ_OK)
+    if (set_up(&t) != AQ_OK)
+        remove_empty(&t);
+    else if (run_steps(&t) == AQ_OK)
         finish(&t);
     tear_down(&t);
     return error->status;

@@ -97,9 +97,12 @@ static void print_option(const AqCliOption *option, FILE *out)
         column = fprintf(out, "\n%*s", HELP_COLUMN, "") - 1;
     for (const char *word = option->help; *word;) {
         int length = (int)strcspn(word, " ");
-        if (column + length > 79)
+        bool begins = word == option->help;
+        if (!begins && column + 1 + length > 79) {
             column = fprintf(out, "\n%*s", HELP_COLUMN, "") - 1;
-        column += fprintf(out, "%.*s ", length, word);
+            begins = true;
+        }
+        column += fprintf(out, "%s%.*s", begins ? "" : " ", length, word);
         word += length;
         word += strspn(word, " ");
     }
