@@ -124,23 +124,26 @@ static AqStatus form(Contract *k, AqError *error)
     return AQ_OK;
 }
 
-static AqContractShape shape_of(const AqContraction *c)
+static AqContractShape shape_of(const AqContraction *c, int tile_rows)
 {
     const AqPart *p = c->parts;
     AqContractShape shape = {
         .products = c->n_parts * c->batches,
+        .taps = c->panel == AQ_PANEL_K ? p->m / p->group : 1,
         .b_stride = p->b_n == 1 && p->b_channels == p->k ? p->b_j : 0};
     for (; p < c->parts + c->n_parts; p++) {
         shape.m = AQ_MAX(shape.m, p->m);
         shape.n = AQ_MAX(shape.n, p->n);
         shape.k = AQ_MAX(shape.k, p->k);
+        shape.tiles = AQ_MAX(shape.tiles,
+                             p->m / p->group * ceil_div(p->group, tile_rows));
     }
     return shape;
 }
 
 static AqBlocks blocks_of(Contract *k)
 {
-    AqContractShape shape = shape_of(k->c);
+    AqContractShape shape = shape_of(k->c, aq_tile_rows(k->kernel->target));
     AqBlocks b;
     aq_contract_choose(&shape, k->kernel->target, &b);
     int64_t *field[] = {&b.rows, &b.columns, &b.k, &b.slices, &b.b_place};

@@ -161,6 +161,8 @@ typedef struct AqBlocks {
 typedef struct AqContractShape {
     int64_t products; /* parts times batches */
     int64_t m, n, k;  /* of the largest part */
+    int64_t tiles;    /* register tiles along m */
+    int64_t taps;     /* that read A once: in form "rows" each copies it */
     int64_t b_stride; /* of k where B can be read in place, else 0 */
 } AqContractShape;
 

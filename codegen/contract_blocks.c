@@ -1,17 +1,19 @@
 /* Sizes of blocks: a pure function of shape and target.
  *
- * A task packs its own block of A, so that its columns should be many; strips
- * of B stream from L2 or L3, so that its rows should be many; and there should
- * be tasks enough for any number of threads to end together. */
+ * All sizes that make sense are tried against a rough model of the cost of a
+ * multiply-add, in which only the proportions matter:
+ *
+ *   traffic   a block of R rows and C columns brings B from beyond L2 once for
+ * R rows and A once for C columns (and taps): 1 + 10/R + 10/(C taps) ends at
+ * the end of a stage half of four threads wait: 1 + 4 / (2 tasks) tasks each
+ * costs about as much as 100 thousand operations slices    sums are written and
+ * read again: 1 + 16 slices / k */
 #include "codegen/contract.h"
 
 enum {
-    WANTED_TASKS = 32,
-    TASK_FLOPS = 2000000, /* below this a task is not worth sharing out */
-    MOST_COLUMNS = 512,
-    MOST_ROWS = 96,
-    FEW_ROWS = 48,
     MOST_SLICES = 16,
+    TASK_OPERATIONS = 100000,
+    THREADS = 4, /* assumed, whatever there will be */
 };
 
 static int64_t ceil_div(int64_t a, int64_t b)
@@ -19,23 +21,32 @@ static int64_t ceil_div(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
-static int64_t round_up(int64_t a, int64_t b)
+/* The sums that wait, the strips of B, and some room for A must lie in L2. */
+static bool fits(const AqTarget *target, int64_t rows, int64_t columns)
 {
-    return ceil_div(a, b) * b;
+    int64_t floats = rows * columns + AQ_KC * columns;
+    return 4 * floats <= (int64_t)target->l2 * 5 / 8;
 }
 
-/* Equal blocks of at most `most`, each a multiple of `unit`. */
-static int64_t even_block(int64_t size, int64_t most, int64_t unit)
+static double cost(const AqContractShape *s, const AqBlocks *b)
 {
-    most = AQ_MAX(most / unit, 1);
-    int64_t units = AQ_MAX(ceil_div(size, unit), 1);
-    return ceil_div(units, ceil_div(units, most)) * unit;
+    int64_t blocks = s->products * ceil_div(s->m, b->rows) *
+                     ceil_div(s->n, b->columns) * b->slices;
+    double tasks = (double)blocks;
+    double work = 2.0 * (double)s->products * (double)s->m * (double)s->n *
+                  (double)AQ_MAX(s->k, 1);
+    double traffic = 1 + 10.0 / (double)AQ_MIN(b->rows, s->m) +
+                     10.0 / (double)(AQ_MIN(b->columns, s->n) * s->taps);
+    double sums =
+        b->slices == 1 ? 0 : 16.0 * (double)b->slices / (double)AQ_MAX(s->k, 1);
+    return work * (traffic + sums) * (1 + THREADS / (2 * tasks)) +
+           tasks * TASK_OPERATIONS / AQ_MIN(tasks, THREADS);
 }
 
-static int64_t tasks_of(const AqContractShape *s, const AqBlocks *b)
+/* The k-th way to cut `count` tiles into equal blocks: so many in each. */
+static int64_t block_of(int64_t count, int64_t pieces)
 {
-    return s->products * ceil_div(s->m, b->rows) * ceil_div(s->n, b->columns) *
-           b->slices;
+    return ceil_div(count, pieces);
 }
 
 static void choose_b_place(const AqContractShape *s, AqBlocks *b)
@@ -48,26 +59,29 @@ static void choose_b_place(const AqContractShape *s, AqBlocks *b)
 }
 
 void aq_contract_choose(const AqContractShape *s, const AqTarget *target,
-                        AqBlocks *b)
+                        AqBlocks *best)
 {
-    int rows = aq_tile_rows(target), columns = aq_tile_columns(target);
-    double flops = 2.0 * (double)s->products * (double)s->m * (double)s->n *
-                   (double)AQ_MAX(s->k, 1);
-    int64_t wanted = (int64_t)(flops / TASK_FLOPS);
-    wanted = AQ_MAX(AQ_MIN(wanted, WANTED_TASKS), 1);
-    *b = (AqBlocks){
-        .rows = even_block(round_up(s->m, rows), MOST_ROWS, rows),
-        .columns = even_block(round_up(s->n, columns), MOST_COLUMNS, columns),
-        .k = even_block(s->k, AQ_KC, 8),
-        .slices = 1};
-    while (tasks_of(s, b) < wanted && b->columns > 4 * columns)
-        b->columns = even_block(s->n, b->columns - columns, columns);
-    while (tasks_of(s, b) < wanted && b->rows > FEW_ROWS)
-        b->rows = even_block(s->m, b->rows - rows, rows);
-    while (tasks_of(s, b) < wanted && b->columns > columns)
-        b->columns = even_block(s->n, b->columns - columns, columns);
-    int64_t most = AQ_MIN(ceil_div(s->k, 2 * AQ_KC), MOST_SLICES);
-    if (tasks_of(s, b) < wanted)
-        b->slices = AQ_MAX(AQ_MIN(ceil_div(wanted, tasks_of(s, b)), most), 1);
-    choose_b_place(s, b);
+    int64_t rows = aq_tile_rows(target), columns = aq_tile_columns(target);
+    int64_t tiles = s->tiles, strips = AQ_MAX(ceil_div(s->n, columns), 1);
+    int64_t slices = AQ_MIN(s->k / (2 * AQ_KC), MOST_SLICES);
+    double least = -1;
+    for (int64_t i = 1; i <= tiles; i++) {
+        AqBlocks b = {.rows = block_of(tiles, i) * rows, .k = AQ_KC};
+        if (i > 1 && block_of(tiles, i) == block_of(tiles, i - 1))
+            continue;
+        for (int64_t j = 1; j <= strips; j++) {
+            b.columns = block_of(strips, j) * columns;
+            if (!fits(target, b.rows, b.columns) &&
+                (b.columns > columns || b.rows > 4 * rows))
+                continue;
+            for (b.slices = 1; b.slices <= AQ_MAX(slices, 1); b.slices *= 2) {
+                double now = cost(s, &b);
+                if (least < 0 || now < least) {
+                    least = now;
+                    *best = b;
+                }
+            }
+        }
+    }
+    choose_b_place(s, best);
 }
