@@ -249,6 +249,10 @@ void aq_pack_rows(const AqContraction *c, const AqPart *p, const float *image,
  */
 void aq_find_segments(const AqPart *p, int64_t tap, int64_t k0, int64_t k1,
                       AqSegments *segments);
+/* Form "k": asks for `count` channels of the points k0 .. k1-1 to be brought
+ * near, as the middle tap sees them. */
+void aq_prefetch_points(const AqImage *im, const float *image, int64_t k0,
+                        int64_t k1, int64_t count);
 /* Columns of a strip, k in k0 .. k1-1, into [k][tile_columns]. */
 void aq_pack_b(const AqContraction *c, const AqPart *p, const float *matrix,
                int64_t strip, int64_t k0, int64_t k1, float *panel);

@@ -7,7 +7,7 @@
  * R rows and A once for C columns (and taps): 1 + 10/R + 10/(C taps) ends at
  * the end of a stage half of four threads wait: 1 + 4 / (2 tasks) tasks each
  * costs about as much as 100 thousand operations slices    sums are written and
- * read again: 1 + 16 slices / k */
+ * read again: 1 + 50 slices / k */
 #include "codegen/contract.h"
 
 enum {
@@ -38,7 +38,7 @@ static double cost(const AqContractShape *s, const AqBlocks *b)
     double traffic = 1 + 10.0 / (double)AQ_MIN(b->rows, s->m) +
                      10.0 / (double)(AQ_MIN(b->columns, s->n) * s->taps);
     double sums =
-        b->slices == 1 ? 0 : 16.0 * (double)b->slices / (double)AQ_MAX(s->k, 1);
+        b->slices == 1 ? 0 : 50.0 * (double)b->slices / (double)AQ_MAX(s->k, 1);
     return work * (traffic + sums) * (1 + THREADS / (2 * tasks)) +
            tasks * TASK_OPERATIONS / AQ_MIN(tasks, THREADS);
 }

@@ -140,6 +140,22 @@ void aq_find_segments(const AqPart *p, int64_t tap, int64_t k0, int64_t k1,
     }
 }
 
+void aq_prefetch_points(const AqImage *im, const float *image, int64_t k0,
+                        int64_t k1, int64_t count)
+{
+    for (int64_t k = k0; k < k1;) {
+        Run run = run_at(im, k, k1);
+        int64_t line = clamp(run.y * im->my + im->oy + im->th / 2 * im->dy, 0,
+                             im->height - 1);
+        const float *row = image + run.n * im->sn + line * im->sh;
+        for (int64_t x = run.x; x < run.x + run.length; x++)
+            for (int64_t i = 0; i < count; i += 16)
+                __builtin_prefetch(
+                    row + AQ_MIN(x * im->mx, im->width - 1) * im->sw + i, 0, 2);
+        k += run.length;
+    }
+}
+
 /* b_j = 1: columns of the strip lie along k. */
 static void transpose_run(const AqContraction *c, const AqPart *p,
                           const float *from, int64_t count, int64_t columns,

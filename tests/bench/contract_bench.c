@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,7 +27,7 @@ typedef struct Pool {
     void *const *buffers;
     void *scratch[MOST_THREADS];
     atomic_long next;
-    int level;                  /* for the peak */
+    int level;                   /* for the peak */
     double gflops[MOST_THREADS]; /* per second of a processor */
     double busy[MOST_THREADS];   /* seconds in tasks */
     pthread_t handles[MOST_THREADS];
@@ -202,9 +203,12 @@ static AqId conv_kernel(AqGraph *graph, AqGraph *body, const Layer *l,
                     n_blocks ? 3 : 2);
 }
 
+/* In huge pages, as the runtime's arena. */
 static void *floats(int64_t count)
 {
-    float *data = aligned_alloc(64, ((size_t)count * 4 + 127) / 64 * 64);
+    size_t page = 2 << 20, bytes = ((size_t)count * 4 + page) / page * page;
+    float *data = aligned_alloc(page, bytes);
+    madvise(data, bytes, MADV_HUGEPAGE);
     for (int64_t i = 0; i < count; i++)
         data[i] = (float)((i * 7919) % 1000) * 1e-3f - 0.5f;
     return data;
