@@ -39,7 +39,7 @@ static bool remember(AqMetrics *m, double step, double loss)
     return true;
 }
 
-/* Rows up to `step`, kept in the file and in memory.  A torn last row goes. */
+/* Rows up to `step`, kept in the file and in memory.  Torn rows go. */
 static AqStatus keep_rows(AqMetrics *m, char *text, int64_t step,
                           AqError *error)
 {
@@ -47,9 +47,11 @@ static AqStatus keep_rows(AqMetrics *m, char *text, int64_t step,
     aq_text_add(&kept, header);
     for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
         *end = 0;
-        double s, seconds, loss;
-        if (sscanf(line, "%lf,%lf,%lf", &s, &seconds, &loss) != 3 ||
-            s > (double)step)
+        double s, loss, other;
+        int length = 0;
+        int fields = sscanf(line, "%lf,%lf,%lf,%lf,%lf,%lf%n", &s, &other,
+                            &loss, &other, &other, &other, &length);
+        if (fields != 6 || line[length] || s > (double)step)
             continue;
         aq_text_printf(&kept, "%s\n", line);
         if (!remember(m, s, loss))

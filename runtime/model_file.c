@@ -5,7 +5,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <limits.h>
+#include <fcntl.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,7 +67,6 @@ static AqStatus run_compiler(char *const *arguments, const char *source,
     return AQ_OK;
 }
 
-/* The object is named for its contents: the loader keeps what it has opened. */
 static AqStatus compile(const char *source, const char *object, AqError *error)
 {
     const char *compiler = getenv("CC");
@@ -113,20 +112,24 @@ static AqStatus load(const char *name, const char *object, AqModelFile *model,
     return AQ_OK;
 }
 
+/* Into a file that nobody else has: the loader keeps what it has opened under
+ * a name, and several programs may compile here at once. */
 static AqStatus open_file(const char *name, const char *folder,
                           AqModelFile *model, AqError *error)
 {
-    char temporary[] = "/tmp/aquatint-model-XXXXXX", object[AQ_PATH_SIZE];
-    if (!folder && !mkdtemp(temporary))
-        return aq_fail(error, AQ_IO, "%s: cannot make a folder: %s", temporary,
+    char object[AQ_PATH_SIZE];
+    const char *temporary = getenv("TMPDIR");
+    if (!folder)
+        folder = temporary && *temporary ? temporary : "/tmp";
+    aq_path(object, "%s/aquatint-model-XXXXXX.so", folder);
+    int file = mkostemps(object, 3, O_CLOEXEC);
+    if (file < 0)
+        return aq_fail(error, AQ_IO, "%s: cannot be made: %s", object,
                        strerror(errno));
-    aq_path(object, "%s/model-%ld.so", folder ? folder : temporary,
-            (long)getpid());
+    close(file);
     if (!compile(name, object, error))
         load(name, object, model, error);
     unlink(object); /* what is loaded stays */
-    if (!folder)
-        rmdir(temporary);
     return error->status;
 }
 

@@ -95,12 +95,16 @@ typedef struct AqRunOptions {
     int64_t steps; /* total; 0: until the time is over */
     int64_t save_every, sample_every, log_every;
     int sample_count, sample_steps;
+    /* in a run that was read: what it was begun on */
+    const char *target, *fingerprint;
 } AqRunOptions;
 
 AqStatus aq_run_write(const char *folder, const AqRunOptions *options,
                       const AqDataset *set, const AqOptions *seen,
                       const AqTarget *target, AqError *error);
-/* Texts go into the arena. */
+/* Of the data, in 32 hexadecimal digits and a NUL, as run.json has it. */
+void aq_run_fingerprint(const AqDataset *set, char digits[33]);
+/* Texts go into the arena.  Every value lies in its range. */
 AqStatus aq_run_read(const char *folder, AqArena *arena, AqRunOptions *options,
                      AqError *error);
 

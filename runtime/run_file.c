@@ -8,64 +8,66 @@
 
 enum { FORMAT = 1, RUN_LIMIT = 1 << 20 };
 
-/* One row per option of a run: its name in the file, type and place.  Writing
- * and reading are both made from these rows. */
+/* One row per option of a run: its name in the file, type, place and least and
+ * largest value.  Writing and reading are both made from these rows. */
 typedef enum Kind { INTEGER, WIDE, REAL, SWITCH } Kind;
 
 typedef struct Row {
     const char *group, *name;
     Kind kind;
     size_t offset;
+    double low, high;
 } Row;
 
-#define ROW(group, name, kind, member)                                         \
+#define ROW(group, name, kind, member, low, high)                              \
     {                                                                          \
-        group, name, kind, offsetof(AqRunOptions, member)                      \
+        group, name, kind, offsetof(AqRunOptions, member), low, high           \
     }
 
 static const Row rows[] = {
-    ROW("data", "height", INTEGER, height),
-    ROW("data", "width", INTEGER, width),
-    ROW("data", "channels", INTEGER, channels),
-    ROW("data", "batch", INTEGER, batch),
-    ROW("data", "classes", INTEGER, classes),
-    ROW("data", "label_dropout", REAL, label_dropout),
-    ROW("data", "flip", SWITCH, flip),
-    ROW("data", "random_crop", SWITCH, random_crop),
-    ROW("process", "schedule", INTEGER, process.schedule),
-    ROW("process", "steps", INTEGER, process.steps),
-    ROW("process", "beta_start", REAL, process.beta_start),
-    ROW("process", "beta_end", REAL, process.beta_end),
-    ROW("process", "zero_snr", SWITCH, process.zero_snr),
-    ROW("process", "prediction", INTEGER, process.prediction),
-    ROW("process", "min_snr", REAL, process.min_snr),
-    ROW("optimizer", "kind", INTEGER, optimizer.kind),
-    ROW("optimizer", "rate_kind", INTEGER, optimizer.rate.kind),
-    ROW("optimizer", "rate", REAL, optimizer.rate.base),
-    ROW("optimizer", "warmup", REAL, optimizer.rate.warmup),
-    ROW("optimizer", "total", REAL, optimizer.rate.total),
-    ROW("optimizer", "cycles", REAL, optimizer.rate.cycles),
-    ROW("optimizer", "power", REAL, optimizer.rate.power),
-    ROW("optimizer", "end", REAL, optimizer.rate.end),
-    ROW("optimizer", "beta1", REAL, optimizer.beta1),
-    ROW("optimizer", "beta2", REAL, optimizer.beta2),
-    ROW("optimizer", "epsilon", REAL, optimizer.epsilon),
-    ROW("optimizer", "decay", REAL, optimizer.decay),
-    ROW("optimizer", "momentum", REAL, optimizer.momentum),
-    ROW("optimizer", "nesterov", SWITCH, optimizer.nesterov),
-    ROW("optimizer", "alpha", REAL, optimizer.alpha),
-    ROW("optimizer", "centered", SWITCH, optimizer.centered),
-    ROW("optimizer", "rate_decay", REAL, optimizer.rate_decay),
-    ROW("optimizer", "clip", REAL, optimizer.clip),
-    ROW("optimizer", "ema", REAL, optimizer.ema),
-    ROW("optimizer", "ema_constant", SWITCH, optimizer.ema_constant),
-    ROW("run", "seed", WIDE, seed),
-    ROW("run", "steps", WIDE, steps),
-    ROW("run", "save_every", WIDE, save_every),
-    ROW("run", "sample_every", WIDE, sample_every),
-    ROW("run", "log_every", WIDE, log_every),
-    ROW("run", "sample_count", INTEGER, sample_count),
-    ROW("run", "sample_steps", INTEGER, sample_steps),
+    ROW("data", "height", INTEGER, height, 1, 4096),
+    ROW("data", "width", INTEGER, width, 1, 4096),
+    ROW("data", "channels", INTEGER, channels, 1, 4),
+    ROW("data", "batch", INTEGER, batch, 1, 65536),
+    ROW("data", "classes", INTEGER, classes, 0, 1 << 20),
+    ROW("data", "label_dropout", REAL, label_dropout, 0, 1),
+    ROW("data", "flip", SWITCH, flip, 0, 1),
+    ROW("data", "random_crop", SWITCH, random_crop, 0, 1),
+    ROW("process", "schedule", INTEGER, process.schedule, 0, AQ_COSINE),
+    ROW("process", "steps", INTEGER, process.steps, 0, 1e6),
+    ROW("process", "beta_start", REAL, process.beta_start, 0, 1),
+    ROW("process", "beta_end", REAL, process.beta_end, 0, 1),
+    ROW("process", "zero_snr", SWITCH, process.zero_snr, 0, 1),
+    ROW("process", "prediction", INTEGER, process.prediction, 0, AQ_X0),
+    ROW("process", "min_snr", REAL, process.min_snr, 0, 1e9),
+    ROW("optimizer", "kind", INTEGER, optimizer.kind, 0, AQ_ADAGRAD),
+    ROW("optimizer", "rate_kind", INTEGER, optimizer.rate.kind, 0,
+        AQ_RATE_POLYNOMIAL),
+    ROW("optimizer", "rate", REAL, optimizer.rate.base, 0, 1e9),
+    ROW("optimizer", "warmup", REAL, optimizer.rate.warmup, 0, 1e18),
+    ROW("optimizer", "total", REAL, optimizer.rate.total, 0, 1e18),
+    ROW("optimizer", "cycles", REAL, optimizer.rate.cycles, 0, 1e9),
+    ROW("optimizer", "power", REAL, optimizer.rate.power, 0, 1e9),
+    ROW("optimizer", "end", REAL, optimizer.rate.end, 0, 1e9),
+    ROW("optimizer", "beta1", REAL, optimizer.beta1, 0, 1),
+    ROW("optimizer", "beta2", REAL, optimizer.beta2, 0, 1),
+    ROW("optimizer", "epsilon", REAL, optimizer.epsilon, 0, 1e9),
+    ROW("optimizer", "decay", REAL, optimizer.decay, 0, 1e9),
+    ROW("optimizer", "momentum", REAL, optimizer.momentum, 0, 1),
+    ROW("optimizer", "nesterov", SWITCH, optimizer.nesterov, 0, 1),
+    ROW("optimizer", "alpha", REAL, optimizer.alpha, 0, 1),
+    ROW("optimizer", "centered", SWITCH, optimizer.centered, 0, 1),
+    ROW("optimizer", "rate_decay", REAL, optimizer.rate_decay, 0, 1e9),
+    ROW("optimizer", "clip", REAL, optimizer.clip, 0, 1e18),
+    ROW("optimizer", "ema", REAL, optimizer.ema, 0, 1),
+    ROW("optimizer", "ema_constant", SWITCH, optimizer.ema_constant, 0, 1),
+    ROW("run", "seed", WIDE, seed, -0x1p63, 0x1p63),
+    ROW("run", "steps", WIDE, steps, 0, INT32_MAX),
+    ROW("run", "save_every", WIDE, save_every, 0, INT32_MAX),
+    ROW("run", "sample_every", WIDE, sample_every, 0, INT32_MAX),
+    ROW("run", "log_every", WIDE, log_every, 1, INT32_MAX),
+    ROW("run", "sample_count", INTEGER, sample_count, 0, 65536),
+    ROW("run", "sample_steps", INTEGER, sample_steps, 1, 1e6),
 };
 
 /* ---- writing ---- */
@@ -86,6 +88,11 @@ static json_t *value_of(const AqRunOptions *options, const Row *row)
     return NULL;
 }
 
+typedef struct Writer {
+    json_t *root;
+    const char *wrong; /* the first value that is no text in UTF-8 */
+} Writer;
+
 static json_t *group_of(json_t *root, const char *name)
 {
     json_t *group = json_object_get(root, name);
@@ -96,54 +103,76 @@ static json_t *group_of(json_t *root, const char *name)
     return group;
 }
 
-/* The settings given, and beside them what each option of the model was. */
-static void add_model(json_t *root, const AqRunOptions *options,
-                      const AqOptions *seen)
+static void put_text(Writer *w, json_t *group, const char *name,
+                     const char *text)
 {
-    json_t *model = group_of(root, "model");
-    json_object_set_new(model, "name", json_string(options->model));
-    json_t *set = group_of(model, "set"), *used = group_of(model, "options");
-    for (int i = 0; i < options->n_settings; i++)
-        json_object_set_new(set, options->settings[i].name,
-                            json_string(options->settings[i].value));
-    for (int i = 0; seen && i < seen->n_seen; i++)
-        json_object_set_new(used, seen->seen[i].name,
-                            json_string(seen->seen[i].value));
+    if (json_object_set_new(group, name, json_string(text)) && !w->wrong)
+        w->wrong = text;
 }
 
-static void add_data(json_t *root, const AqRunOptions *options,
+/* The settings given, and beside them what each option of the model was. */
+static void add_model(Writer *w, const AqRunOptions *options,
+                      const AqOptions *seen)
+{
+    json_t *model = group_of(w->root, "model");
+    put_text(w, model, "name", options->model);
+    json_t *set = group_of(model, "set"), *used = group_of(model, "options");
+    for (int i = 0; i < options->n_settings; i++)
+        put_text(w, set, options->settings[i].name, options->settings[i].value);
+    for (int i = 0; seen && i < seen->n_seen; i++)
+        put_text(w, used, seen->seen[i].name, seen->seen[i].value);
+}
+
+void aq_run_fingerprint(const AqDataset *set, char digits[33])
+{
+    AqHash hash = aq_dataset_fingerprint(set);
+    snprintf(digits, 33, "%016llx%016llx", (unsigned long long)hash.high,
+             (unsigned long long)hash.low);
+}
+
+static void add_data(Writer *w, const AqRunOptions *options,
                      const AqDataset *set)
 {
-    json_t *data = group_of(root, "data");
-    json_object_set_new(data, "source", json_string(options->data));
-    AqHash hash = aq_dataset_fingerprint(set);
+    json_t *data = group_of(w->root, "data");
     char digits[33];
-    snprintf(digits, sizeof digits, "%016llx%016llx",
-             (unsigned long long)hash.high, (unsigned long long)hash.low);
+    put_text(w, data, "source", options->data);
+    aq_run_fingerprint(set, digits);
     json_object_set_new(data, "pictures", json_integer(aq_dataset_count(set)));
-    json_object_set_new(data, "fingerprint", json_string(digits));
+    put_text(w, data, "fingerprint", digits);
+}
+
+static char *text_of(Writer *w, const AqRunOptions *options,
+                     const AqDataset *set, const AqOptions *seen,
+                     const AqTarget *target)
+{
+    json_t *root = w->root;
+    json_object_set_new(root, "format", json_integer(FORMAT));
+    put_text(w, root, "aquatint", AQ_VERSION);
+    put_text(w, root, "target", target->cpu);
+    add_model(w, options, seen);
+    add_data(w, options, set);
+    for (int i = 0; i < AQ_COUNT(rows); i++)
+        json_object_set_new(group_of(root, rows[i].group), rows[i].name,
+                            value_of(options, &rows[i]));
+    return json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
 }
 
 AqStatus aq_run_write(const char *folder, const AqRunOptions *options,
                       const AqDataset *set, const AqOptions *seen,
                       const AqTarget *target, AqError *error)
 {
-    json_t *root = json_object();
-    json_object_set_new(root, "format", json_integer(FORMAT));
-    json_object_set_new(root, "aquatint", json_string(AQ_VERSION));
-    json_object_set_new(root, "target", json_string(target->cpu));
-    add_model(root, options, seen);
-    add_data(root, options, set);
-    for (int i = 0; i < AQ_COUNT(rows); i++)
-        json_object_set_new(group_of(root, rows[i].group), rows[i].name,
-                            value_of(options, &rows[i]));
-    char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
-    json_decref(root);
+    Writer w = {.root = json_object()};
+    char *text = text_of(&w, options, set, seen, target);
+    json_decref(w.root);
     if (!text)
         return aq_no_memory(error, RUN_LIMIT);
     char path[AQ_PATH_SIZE];
     aq_path(path, "%s/run.json", folder);
-    AqStatus status = aq_file_write(path, text, strlen(text), error);
+    AqStatus status =
+        w.wrong ? aq_fail(error, AQ_BAD_INPUT,
+                          "%s: cannot be written to run.json: it is no UTF-8",
+                          w.wrong)
+                : aq_file_write(path, text, strlen(text), error);
     free(text);
     return status;
 }
@@ -158,10 +187,11 @@ static bool read_row(const json_t *root, const Row *row, AqRunOptions *options)
     bool right = row->kind == REAL     ? json_is_number(value)
                  : row->kind == SWITCH ? json_is_boolean(value)
                                        : json_is_integer(value);
-    if (!right)
+    double number = json_number_value(value); /* 0 of a boolean */
+    if (!right || !(number >= row->low && number <= row->high))
         return false;
     if (row->kind == REAL)
-        *(double *)at = json_number_value(value);
+        *(double *)at = number;
     else if (row->kind == SWITCH)
         *(bool *)at = json_is_true(value);
     else if (row->kind == WIDE)
@@ -183,6 +213,9 @@ static bool read_settings(json_t *root, AqArena *arena, AqRunOptions *options)
     json_t *model = json_object_get(root, "model");
     options->model = copy_text(arena, model, "name");
     options->data = copy_text(arena, json_object_get(root, "data"), "source");
+    options->fingerprint =
+        copy_text(arena, json_object_get(root, "data"), "fingerprint");
+    options->target = copy_text(arena, root, "target");
     json_t *set = json_object_get(model, "set"), *value;
     const char *name;
     json_object_foreach(set, name, value)
@@ -194,7 +227,8 @@ static bool read_settings(json_t *root, AqArena *arena, AqRunOptions *options)
             (AqSetting){aq_arena_copy_text(arena, name),
                         aq_arena_copy_text(arena, json_string_value(value))};
     }
-    return options->model && options->data;
+    return options->model && options->data && options->fingerprint &&
+           options->target;
 }
 
 AqStatus aq_run_read(const char *folder, AqArena *arena, AqRunOptions *options,

@@ -1,0 +1,41 @@
+/* Private to train*.c: a run while it trains. */
+#ifndef AQ_TRAIN_H
+#define AQ_TRAIN_H
+
+#include "runtime/run.h"
+
+typedef struct AqTrain {
+    const char *folder;
+    const AqRunOptions *options;
+    const AqSession *session;
+    AqError *error;
+    AqModelFile model;
+    AqDataset *set;
+    AqGraph *graph;
+    const AqOptions *seen;
+    const AqParamTable *params;
+    AqPool *pool;
+    AqMemory *memory;
+    AqCompiled *program;
+    AqLoader *loader;
+    AqMetrics *metrics;
+    AqProgress progress;
+    AqCheckpoint state;
+    AqTask task;
+    AqTarget target;
+    int64_t first_step; /* of this stretch */
+    int skips;          /* in a row */
+    double began, step_seconds;
+    /* since the last row of metrics */
+    double interval_began, loss_sum;
+    int64_t interval_steps, interval_losses;
+} AqTrain;
+
+/* train_setup.c: everything from the options to the first step; what was
+ * opened is closed by aq_train_close, whatever came of it. */
+AqStatus aq_train_open(AqTrain *t);
+void aq_train_close(AqTrain *t);
+AqTask aq_train_task(const AqTrain *t, int batch);
+AqProgramSettings aq_train_settings(const AqTrain *t);
+
+#endif

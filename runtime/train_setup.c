@@ -1,0 +1,241 @@
+/* From a run's options to the first step: model, data, program, weights. */
+#include "runtime/train.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+AqTask aq_train_task(const AqTrain *t, int batch)
+{
+    const AqRunOptions *o = t->options;
+    return (AqTask){.model = t->model.info,
+                    .settings = o->settings,
+                    .n_settings = o->n_settings,
+                    .batch = batch,
+                    .height = o->height,
+                    .width = o->width,
+                    .channels = o->channels,
+                    .classes = o->classes,
+                    .label_dropout = o->label_dropout,
+                    .process = o->process};
+}
+
+AqProgramSettings aq_train_settings(const AqTrain *t)
+{
+    return (AqProgramSettings){.target = t->target,
+                               .compile = t->session->compile,
+                               .passes = t->session->passes,
+                               .memory_limit = t->session->memory_limit};
+}
+
+static void warn(void *context, const char *sentence)
+{
+    (void)context;
+    fprintf(stderr, "aquatint: warning: %s\n", sentence);
+}
+
+static AqStatus open_data(AqTrain *t)
+{
+    AqDatasetOptions options = {.height = t->options->height,
+                                .width = t->options->width,
+                                .channels = t->options->channels,
+                                .threads = t->session->threads,
+                                .warn = warn};
+    t->set = aq_dataset_open(t->options->data, &options, t->error);
+    if (!t->set)
+        return t->error->status;
+    if (t->options->classes > 0 &&
+        aq_dataset_classes(t->set) != t->options->classes)
+        return aq_fail(t->error, AQ_BAD_INPUT,
+                       "%s: has %d classes, the run was made for %d",
+                       t->options->data, aq_dataset_classes(t->set),
+                       t->options->classes);
+    fprintf(stderr, "data    %s\n", aq_dataset_describe(t->set));
+    return AQ_OK;
+}
+
+static AqStatus open_model(AqTrain *t)
+{
+    char path[AQ_PATH_SIZE];
+    aq_path(path, "%s/model.c", t->folder);
+    const char *name = t->session->resume ? path : t->options->model;
+    if (aq_model_open(name, NULL, &t->model, t->error))
+        return t->error->status;
+    t->task = aq_train_task(t, t->options->batch);
+    t->graph =
+        aq_training_graph(&t->task, &t->options->optimizer, &t->seen, t->error);
+    if (!t->graph)
+        return t->error->status;
+    t->params = aq_params(t->graph);
+    if (!t->params)
+        return aq_no_memory(t->error, sizeof *t->params);
+    fprintf(stderr, "model   %s, %lld parameters in %d tensors\n",
+            t->model.info->name, (long long)t->params->trained,
+            t->params->count);
+    return AQ_OK;
+}
+
+static double mebibytes(int64_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
+/* What is held until the end, exactly, before the first step. */
+static void print_memory(const AqTrain *t)
+{
+    int64_t flat = t->params->floats * 4, all = aq_memory_bytes(t->memory);
+    const AqPlan *plan = aq_compiled_plan(t->program);
+    int64_t scratch = aq_compiled_scratch(t->program);
+    int64_t data =
+        (int64_t)aq_dataset_bytes(t->set) + aq_loader_bytes(t->loader);
+    fprintf(stderr,
+            "memory  %.0f MiB: parameters %.1f, optimizer and average %.1f, "
+            "activations and gradients %.1f, scratch %.1f, data %.1f\n",
+            mebibytes(all + plan->arena_bytes + scratch + data),
+            mebibytes(flat), mebibytes(all - flat),
+            mebibytes(plan->arena_bytes), mebibytes(scratch), mebibytes(data));
+}
+
+static void print_code(const AqTrain *t)
+{
+    const AqCodeStatistics *code = aq_compiled_code(t->program);
+    fprintf(stderr,
+            "code    %d kernels, %d pieces of code (%d from the cache), "
+            "%.2f s, for %s\n",
+            code->kernels, code->units, code->from_cache, code->seconds,
+            t->target.cpu);
+}
+
+static AqStatus start_weights(AqTrain *t)
+{
+    uint32_t key[2] = {(uint32_t)t->options->seed,
+                       (uint32_t)(t->options->seed >> 32)};
+    float *weights = aq_memory_find(t->memory, "weights", NULL);
+    float *ema = aq_memory_find(t->memory, "ema", NULL);
+    int32_t *key_input = aq_memory_find(t->memory, "key", NULL);
+    aq_params_start(t->params, key, weights);
+    if (ema)
+        memcpy(ema, weights, (size_t)t->params->floats * sizeof *ema);
+    if (key_input)
+        memcpy(key_input, key, sizeof key);
+    t->state.loss = NAN;
+    return AQ_OK;
+}
+
+static AqStatus read_checkpoint(AqTrain *t)
+{
+    char folder[AQ_PATH_SIZE];
+    aq_path(folder, "%s/checkpoints", t->folder);
+    AqArena *arena = aq_arena_new();
+    if (!arena)
+        return aq_no_memory(t->error, sizeof folder);
+    char *path = aq_checkpoint_latest(folder, arena, t->error);
+    if (path &&
+        !aq_checkpoint_read(path, &t->state, t->params, t->memory, t->error))
+        fprintf(stderr, "resumed %s\n", path);
+    aq_arena_free(arena);
+    return t->error->status;
+}
+
+static AqStatus compile_program(AqTrain *t)
+{
+    if (aq_target_host(t->session->level, &t->target, t->error))
+        return t->error->status;
+    AqPoolOptions pool = {.threads = t->session->threads};
+    t->pool = aq_pool_new(&pool, t->error);
+    t->memory = t->pool ? aq_memory_new(t->error) : NULL;
+    if (!t->memory)
+        return t->error->status;
+    AqProgramSettings settings = aq_train_settings(t);
+    t->program =
+        aq_compiled_new(t->graph, t->memory, t->pool, &settings, t->error);
+    return t->error->status;
+}
+
+static AqStatus start_loader(AqTrain *t)
+{
+    AqLoaderOptions options = {.batch = t->options->batch,
+                               .seed = t->options->seed,
+                               .flip = t->options->flip,
+                               .random_crop = t->options->random_crop,
+                               .first = t->state.step * t->options->batch};
+    t->loader = aq_loader_new(t->set, &options, t->error);
+    return t->error->status;
+}
+
+/* run.json last: a folder that has it is a run that can be resumed. */
+static AqStatus write_run(AqTrain *t)
+{
+    char path[AQ_PATH_SIZE];
+    aq_path(path, "%s/model.c", t->folder);
+    if (!t->model.source)
+        return aq_fail(t->error, AQ_IO,
+                       "%s: the source of this model was not found, and a run "
+                       "keeps it; give its file instead",
+                       t->options->model);
+    if (aq_file_write(path, t->model.source, t->model.source_bytes, t->error))
+        return t->error->status;
+    return aq_run_write(t->folder, t->options, t->set, t->seen, &t->target,
+                        t->error);
+}
+
+static AqStatus make_folders(AqTrain *t)
+{
+    static const char *const below[] = {"checkpoints", "samples"};
+    char path[AQ_PATH_SIZE];
+    for (int i = 0; i < AQ_COUNT(below); i++) {
+        aq_path(path, "%s/%s", t->folder, below[i]);
+        if (aq_make_folders(path, t->error))
+            return t->error->status;
+    }
+    return AQ_OK;
+}
+
+/* A run that could not begin leaves no folders that it made. */
+static void remove_empty(const AqTrain *t)
+{
+    static const char *const below[] = {"/checkpoints", "/samples", ""};
+    char path[AQ_PATH_SIZE];
+    for (int i = 0; i < AQ_COUNT(below); i++) {
+        aq_path(path, "%s%s", t->folder, below[i]);
+        rmdir(path);
+    }
+}
+
+/* What may be wrong with model and data is said before anything is made. */
+static AqStatus set_up(AqTrain *t)
+{
+    if (open_model(t) || open_data(t) || make_folders(t) ||
+        compile_program(t) || start_weights(t))
+        return t->error->status;
+    if (t->session->resume ? read_checkpoint(t) : write_run(t))
+        return t->error->status;
+    if (start_loader(t))
+        return t->error->status;
+    t->metrics = aq_metrics_open(t->folder, t->state.step, t->error);
+    if (!t->metrics)
+        return t->error->status;
+    print_code(t);
+    print_memory(t);
+    return AQ_OK;
+}
+
+AqStatus aq_train_open(AqTrain *t)
+{
+    if (set_up(t))
+        remove_empty(t);
+    return t->error->status;
+}
+
+void aq_train_close(AqTrain *t)
+{
+    aq_metrics_close(t->metrics);
+    aq_loader_free(t->loader);
+    aq_compiled_free(t->program);
+    aq_memory_free(t->memory);
+    aq_pool_free(t->pool);
+    aq_graph_free(t->graph);
+    aq_dataset_free(t->set);
+    aq_model_close(&t->model);
+}
