@@ -164,15 +164,19 @@ static AqTensor apply_norm(AqPlace at, AqTensor x, AqTensor mean, AqTensor rstd,
     return aq_add(aq_mul(x, scale), shift);
 }
 
-/* Chan's formula joins the moments of each channel: x (N, L, C) has mean_c and
- * M2_c over L; of a group, mean = avg mean_c and M2 = sum (M2_c + L (mean_c -
- * mean)^2). */
+/* Chan's formula joins the moments of each channel: x (N, ..., C) has mean_c
+ * and M2_c over the L places between; of a group, mean = avg mean_c and M2 =
+ * sum (M2_c + L (mean_c - mean)^2).  -> (N, groups, 1) */
 static void group_moments(AqPlace at, AqTensor x, int groups, AqTensor *mean,
                           AqTensor *variance)
 {
-    AqMoments each = aq_moments(x, .axes = AQ_AXES(1));
-    int64_t n = aq_dim(x, 0), channels = aq_dim(x, 2);
-    AqShape grouped = AQ_SHAPE(n, groups, channels / groups);
+    AqAxes between = {0};
+    if (aq_rank(x) == 2)
+        x = aq_reshape(x, AQ_SHAPE(aq_dim(x, 0), 1, aq_dim(x, 1)));
+    for (int i = 1; i < aq_rank(x) - 1; i++)
+        between.axis[between.count++] = i;
+    AqMoments each = aq_moments(x, .axes = between);
+    AqShape grouped = AQ_SHAPE(aq_dim(x, 0), groups, aq_dim(x, -1) / groups);
     AqTensor mean_c = aq_reshape(each.mean, grouped);
     AqTensor var_c = aq_reshape(each.variance, grouped);
     *mean = aq_mean(mean_c, .axes = AQ_AXES(2), .keep = true);
@@ -196,8 +200,7 @@ AqTensor aq_group_norm_(AqPlace at, AqNorm a)
                            (long long)channels, groups);
     AqTensor gamma, beta, mean, variance;
     affine(at, &a, channels, &gamma, &beta);
-    group_moments(at, aq_reshape(a.x, AQ_SHAPE(n, -1, channels)), groups, &mean,
-                  &variance);
+    group_moments(at, a.x, groups, &mean, &variance);
     double epsilon = a.epsilon > 0 ? a.epsilon : 1e-5;
     AqTensor rstd = aq_rsqrt(aq_shift(variance, epsilon));
     AqShape grouped = AQ_SHAPE(n, groups, channels / groups);
