@@ -197,7 +197,7 @@ static void wrong_settings_are_explained(void **state)
     for (int i = 0; i < AQ_COUNT(cases); i++)
         expect_error(ddpm(32, 3, &cases[i].set, 1), cases[i].wanted);
     AqTask odd = ddpm(18, 3, NULL, 0);
-    expect_error(odd, "concat");
+    expect_error(odd, "pictures of 18x18 cannot be halved 3 times");
     AqTask patches = odd;
     AqError unused = {0};
     patches.model = aq_builtin_find("dit", &unused);
