@@ -98,7 +98,8 @@ AqIndex aq_index_intern(AqIndexTable *t, const AqSum *sum)
     if (!sums || !terms)
         return failed(t);
     t->sums = sums;
-    memcpy(terms, sum->terms, (size_t)sum->count * sizeof *terms);
+    if (sum->count > 0)
+        memcpy(terms, sum->terms, (size_t)sum->count * sizeof *terms);
     AqSum *kept = &t->sums[t->n_sums];
     *kept =
         (AqSum){.constant = sum->constant, .count = sum->count, .terms = terms};
