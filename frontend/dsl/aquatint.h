@@ -13,7 +13,9 @@
  *
  * Values.  An AqTensor names a node of a graph and an AqScope a place in the
  * names of parameters; both are small, passed by value, and never freed.  The
- * graph owns everything.  There is no hidden state.
+ * graph owns everything.  There is no hidden state.  Parameters lie in memory
+ * in the order in which their layers were called, so call one layer a
+ * statement: within one expression C leaves the order to the compiler.
  *
  * Options.  What comes after the named arguments of a layer is optional and is
  * written `.name = value`; zero is always the default:

@@ -2,6 +2,7 @@
 #include "frontend/dsl/dsl.h"
 
 #include <setjmp.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -104,6 +105,78 @@ static void names_shapes_and_offsets(void **state)
     assert_true(seen);
     assert_true(table->floats >= end);
     aq_graph_free(g);
+}
+
+/* A training step of it builds, and there is no parameter that it does not
+ * use. */
+static void expect_sound(AqTask task)
+{
+    AqError error = {0};
+    AqOptimizer how = {.clip = 1, .ema = 0.999};
+    AqGraph *g = aq_training_graph(&task, &how, NULL, &error);
+    if (!g || aq_graph_verify(g, &error) != AQ_OK)
+        fail_msg("%s", error.text);
+    bool *live = calloc((size_t)g->count, sizeof(bool));
+    aq_mark_live(g, live);
+    const AqParamTable *table = aq_params(g);
+    for (int i = 0; i < table->count; i++)
+        if (!live[table->at[i].node])
+            fail_msg("%s is not used", table->at[i].name);
+    free(live);
+    aq_graph_free(g);
+}
+
+static void every_option_builds(void **state)
+{
+    (void)state;
+    static const AqSetting variants[] = {
+        {"time_scale_shift", "scale_shift"},
+        {"head_channels", "12"},
+        {"heads", "4"},
+        {"act", "gelu"},
+        {"act", "relu"},
+        {"act", "mish"},
+        {"act", "swish"},
+        {"center_input", "yes"},
+        {"attention_down", "1,0,0"},
+        {"attention_up", "0,0,1"},
+        {"attention_mid", "no"},
+        {"attention_groups", "16"},
+        {"widths", "32,48,80"},
+        {"downsample_padding", "1"},
+        {"mid_scale", "1.5"},
+        {"time_units", "40"},
+        {"dropout", "0.1"},
+        {"flip_sin_to_cos", "yes"},
+        {"freq_shift", "0"},
+        {"zero_init", "no"},
+        {"blocks", "3"},
+        {"out_channels", "3"},
+    };
+    for (int i = 0; i < AQ_COUNT(variants); i++) {
+        AqSetting set[] = {{"channels", "32"},
+                           {"mults", "1,1,2"},
+                           {"groups", "8"},
+                           {"attention", "4"},
+                           variants[i]};
+        AqTask task = ddpm(12, 3, set, AQ_COUNT(set));
+        task.width = 20;
+        task.classes = i % 2 ? 10 : 0;
+        task.label_dropout = i % 4 == 3 ? 0.1 : 0;
+        expect_sound(task);
+    }
+    AqSetting set[] = {{"heads", "2"},
+                       {"head_channels", "8"},
+                       {"layers", "2"},
+                       {"patch", "4"}};
+    AqTask task = task_of("dit", set, 4);
+    task.batch = 2;
+    task.height = 12;
+    task.width = 20;
+    task.channels = 3;
+    expect_sound(task);
+    task.classes = 10;
+    expect_sound(task);
 }
 
 static void mlp2d_is_for_points(void **state)
@@ -232,6 +305,7 @@ int main(void)
         cmocka_unit_test(ddpm_has_the_published_sizes),
         cmocka_unit_test(dit_has_the_published_size),
         cmocka_unit_test(names_shapes_and_offsets),
+        cmocka_unit_test(every_option_builds),
         cmocka_unit_test(mlp2d_is_for_points),
         cmocka_unit_test(options_can_be_read_back),
         cmocka_unit_test(wrong_settings_are_explained),
