@@ -207,11 +207,54 @@ typedef struct AqPictureList {
 AqStatus aq_folder_list(AqArena *arena, const char *folder, AqPictureList *list,
                         AqError *error);
 
-/* dataset.c: pictures of one size, fetched as floats */
+/* table.c: numbers in columns */
+
+typedef struct AqTable {
+    int64_t rows;
+    int columns;
+    const char *const *names; /* the header line, or x, y, z, or x1, x2, ... */
+    double *values;     /* (rows, columns), finite; malloc'd: aq_table_free */
+    int64_t left_out;   /* rows with a value that is missing or not finite */
+    int64_t missing_line; /* of the first such value; lines count from 1 */
+    int missing_column;   /* from 0 */
+} AqTable;
+
+/* A line is a row, its numbers apart by commas, semicolons, tabs or spaces; a
+ * first line that is not of numbers is the header.  Empty lines and lines that
+ * begin with # are passed over.  Missing is what is empty, nan, na or null. */
+AqStatus aq_table_read(const char *path, AqArena *arena, AqTable *table,
+                       AqError *error);
+void aq_table_free(AqTable *table);
+
+/* points.c: points of the plane, or of any number of columns */
+
+/* value = centre + half * x, with x in [-1, 1] over the data */
+typedef struct AqColumn {
+    const char *name;
+    double centre, half;
+} AqColumn;
+
+typedef struct AqPoints {
+    int64_t count, left_out;
+    int columns;
+    AqColumn *column;
+    float *x; /* (count, columns) */
+    int class_count; /* point i is of class i % class_count */
+    const char *const *classes;
+    AqHash fingerprint;
+} AqPoints;
+
+/* `what` is the name of a shape, moons, also with a number of points, as in
+ * moons:10000, or the path of a table.  Everything lies in the arena. */
+AqStatus aq_points_open(const char *what, AqArena *arena, AqWarn warn,
+                        void *context, AqPoints *points, AqError *error);
+
+/* dataset.c: pictures of one size, or points, fetched as floats */
 
 typedef struct AqDatasetOptions {
-    int height, width;   /* of a sample */
-    int channels;        /* 1, 3 (also 0) or 4 */
+    int height, width;   /* of a sample; not looked at for points */
+    int channels;        /* 1, 3 (also 0) or 4; of points as many as there are
+                            columns (also 0) */
     AqFilter filter;     /* shorter side resized so that a sample fits */
     size_t memory_limit; /* for resized pictures, 0: 1 GiB; others are decoded
                             again at every fetch, to the same pixels */
@@ -225,7 +268,8 @@ typedef struct AqDataset AqDataset;
 /* `spec` is "emoji", "emoji:FILTER" (see aq_emoji_each) or a folder: its PNG
  * and JPEG files, also in sub-folders, by name; the class is the sub-folder of
  * the first level, captions stand in metadata.jsonl ("file_name", "text").
- * Broken files are warned of and left out. */
+ * Broken files are warned of and left out.  "points:WHAT" are points, see
+ * aq_points_open: their height and width are 0. */
 AqDataset *aq_dataset_open(const char *spec, const AqDatasetOptions *options,
                            AqError *error);
 void aq_dataset_free(AqDataset *set);
@@ -239,12 +283,17 @@ const char *aq_dataset_caption(const AqDataset *set, int64_t index); /* or "" */
 const char *aq_dataset_name(const AqDataset *set, int64_t index);
 void aq_dataset_shape(const AqDataset *set, int *height, int *width,
                       int *channels);
+size_t aq_dataset_floats(const AqDataset *set); /* of a sample */
+/* Of points, one for each channel; NULL for pictures. */
+const AqColumn *aq_dataset_columns(const AqDataset *set);
+/* The spec asks for points, known or not. */
+bool aq_dataset_is_points(const char *spec);
 /* One line: what, how many, which size, how much memory. */
 const char *aq_dataset_describe(const AqDataset *set);
 size_t aq_dataset_bytes(const AqDataset *set); /* memory held by pictures */
 /* The same for the same pixels, names and labels: to tell changed data. */
 AqHash aq_dataset_fingerprint(const AqDataset *set);
-/* (height, width, channels) floats v / 127.5 - 1.  crop_y, crop_x in [0, 1]
+/* A point, or (height, width, channels) floats v / 127.5 - 1.  crop_y, crop_x in [0, 1]
  * place the sample within a picture that is longer than it: 0.5 is the centre.
  * Several threads may fetch at once. */
 AqStatus aq_dataset_fetch(const AqDataset *set, int64_t index, bool flip,

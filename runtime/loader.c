@@ -111,9 +111,7 @@ static void *make_ahead(void *argument)
 
 static bool reserve(AqLoader *loader)
 {
-    int height, width, channels;
-    aq_dataset_shape(loader->set, &height, &width, &channels);
-    loader->sample_floats = (int64_t)height * width * channels;
+    loader->sample_floats = (int64_t)aq_dataset_floats(loader->set);
     size_t batch = (size_t)loader->options.batch;
     size_t floats = batch * (size_t)loader->sample_floats;
     loader->order =

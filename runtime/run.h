@@ -42,7 +42,7 @@ typedef struct AqLoaderOptions {
  * is a permutation of the set; permutation, flips and crops are functions of
  * (seed, n), so a run can begin anywhere. */
 typedef struct AqBatch {
-    float *x;        /* (batch, H, W, C) in [-1, 1] */
+    float *x;        /* (batch, H, W, C) or (batch, C), in [-1, 1] */
     int32_t *sample; /* n, modulo 2^32 */
     int32_t *label;
 } AqBatch;
