@@ -18,6 +18,9 @@ AqTensor aq_lost(AqTensor x);
 __attribute__((format(printf, 3, 4))) AqTensor
 aq_complain(AqPlace at, AqGraph *graph, const char *format, ...);
 
+/* "f32[8,4]", for a sentence; in the graph's arena */
+const char *aq_type_name(AqGraph *graph, const AqType *type);
+
 static inline AqTensor aq_wrap(AqGraph *graph, AqId id)
 {
     return (AqTensor){graph, id};

@@ -81,6 +81,16 @@ AqTensor aq_complain(AqPlace at, AqGraph *graph, const char *format, ...)
     return aq_wrap(graph, aq_graph_fail(graph, AQ_BAD_INPUT, "%s", text));
 }
 
+const char *aq_type_name(AqGraph *graph, const AqType *type)
+{
+    AqText text = {0};
+    aq_type_text(&text, type);
+    const char *name =
+        text.data ? aq_arena_copy_text(graph->arena, text.data) : NULL;
+    aq_text_free(&text);
+    return name ? name : "a tensor";
+}
+
 /* ---- scopes ---- */
 
 AqScope aq_root(AqGraph *graph)
@@ -240,11 +250,8 @@ int aq_axis(AqPlace at, AqTensor x, int axis, const char *what)
     int plain = axis < 0 ? axis + rank : axis;
     if (plain >= 0 && plain < rank)
         return plain;
-    AqText text = {0};
-    aq_type_text(&text, aq_type_of(x));
     aq_complain(at, x.graph, "%s: %s has no axis %d", what,
-                text.data ? text.data : "the tensor", axis);
-    aq_text_free(&text);
+                aq_type_name(x.graph, aq_type_of(x)), axis);
     return -1;
 }
 

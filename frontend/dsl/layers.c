@@ -18,12 +18,8 @@ static bool start_layer(AqPlace *at, const char *what, AqScope s, AqTensor x)
 static AqTensor needs(AqPlace at, AqTensor x, const char *what,
                       const char *shape)
 {
-    AqText text = {0};
-    aq_type_text(&text, aq_type_of(x));
-    AqTensor lost = aq_complain(at, x.graph, "%s: the input is %s, not %s",
-                                what, text.data ? text.data : "", shape);
-    aq_text_free(&text);
-    return lost;
+    return aq_complain(at, x.graph, "%s: the input is %s, not %s", what,
+                       aq_type_name(x.graph, aq_type_of(x)), shape);
 }
 
 /* ---- linear ---- */

@@ -4,15 +4,14 @@
 static AqTensor bad_shape(AqPlace at, const char *what, AqTensor x,
                           AqShape shape)
 {
-    AqText one = {0}, two = {0};
-    aq_type_text(&one, aq_type_of(x));
+    AqText wanted = {0};
     for (int i = 0; i < shape.rank; i++)
-        aq_text_printf(&two, "%s%lld", i ? "," : "", (long long)shape.dim[i]);
-    AqTensor lost =
-        aq_complain(at, x.graph, "%s: %s does not fit into [%s]", what,
-                    one.data ? one.data : "", two.data ? two.data : "");
-    aq_text_free(&one);
-    aq_text_free(&two);
+        aq_text_printf(&wanted, "%s%lld", i ? "," : "",
+                       (long long)shape.dim[i]);
+    AqTensor lost = aq_complain(at, x.graph, "%s: %s does not fit into [%s]",
+                                what, aq_type_name(x.graph, aq_type_of(x)),
+                                wanted.data ? wanted.data : "");
+    aq_text_free(&wanted);
     return lost;
 }
 
@@ -145,11 +144,8 @@ static bool image(AqPlace at, const char *what, AqTensor x)
         return false;
     if (aq_type_of(x)->rank == 4)
         return true;
-    AqText text = {0};
-    aq_type_text(&text, aq_type_of(x));
     aq_complain(at, x.graph, "%s: %s is not an image (N, H, W, C)", what,
-                text.data ? text.data : "");
-    aq_text_free(&text);
+                aq_type_name(x.graph, aq_type_of(x)));
     return false;
 }
 

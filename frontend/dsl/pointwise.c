@@ -41,15 +41,10 @@ static bool joint_shape(const AqType *a, const AqType *b, AqType *out)
 static AqTensor do_not_broadcast(AqPlace at, const char *what, AqTensor a,
                                  AqTensor b)
 {
-    AqText one = {0}, two = {0};
-    aq_type_text(&one, aq_type_of(a));
-    aq_type_text(&two, aq_type_of(b));
-    AqTensor lost =
-        aq_complain(at, a.graph, "%s: %s and %s do not broadcast to one shape",
-                    what, one.data ? one.data : "", two.data ? two.data : "");
-    aq_text_free(&one);
-    aq_text_free(&two);
-    return lost;
+    return aq_complain(at, a.graph,
+                       "%s: %s and %s do not broadcast to one shape", what,
+                       aq_type_name(a.graph, aq_type_of(a)),
+                       aq_type_name(a.graph, aq_type_of(b)));
 }
 
 static AqTensor unary(AqPlace at, AqOp op, AqTensor x)
@@ -87,15 +82,8 @@ AqTensor aq_broadcast_(AqPlace at, AqTensor x, AqShape shape)
     AqType to = aq_type(type->element, shape.rank, shape.dim), joint;
     if (joint_shape(type, &to, &joint) && aq_same_shape(&joint, &to))
         return aq_fit(at, x, &to);
-    AqText one = {0}, two = {0};
-    aq_type_text(&one, type);
-    aq_type_text(&two, &to);
-    AqTensor lost =
-        aq_complain(at, g, "broadcast: %s does not broadcast to %s",
-                    one.data ? one.data : "", two.data ? two.data : "");
-    aq_text_free(&one);
-    aq_text_free(&two);
-    return lost;
+    return aq_complain(at, g, "broadcast: %s does not broadcast to %s",
+                       aq_type_name(g, type), aq_type_name(g, &to));
 }
 
 /* ---- plain ops ---- */

@@ -154,15 +154,9 @@ static bool match_batches(AqPlace at, AqTensor *a, AqTensor *b)
 
 static AqTensor bad_matmul(AqPlace at, AqTensor a, AqTensor b, const char *why)
 {
-    AqText one = {0}, two = {0};
-    aq_type_text(&one, aq_type_of(a));
-    aq_type_text(&two, aq_type_of(b));
-    AqTensor lost =
-        aq_complain(at, a.graph, "matmul: %s (%s x %s)", why,
-                    one.data ? one.data : "", two.data ? two.data : "");
-    aq_text_free(&one);
-    aq_text_free(&two);
-    return lost;
+    return aq_complain(at, a.graph, "matmul: %s (%s x %s)", why,
+                       aq_type_name(a.graph, aq_type_of(a)),
+                       aq_type_name(a.graph, aq_type_of(b)));
 }
 
 AqTensor aq_matmul_(AqPlace at, AqMatmul a)

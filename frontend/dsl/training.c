@@ -88,14 +88,9 @@ static void check_output(AqPlace at, const Build *b, AqTensor x, AqTensor y)
     }
     if (b->any_output || aq_same_type(aq_type_of(x), aq_type_of(y)))
         return;
-    AqText one = {0}, two = {0};
-    aq_type_text(&one, aq_type_of(y));
-    aq_type_text(&two, aq_type_of(x));
     aq_complain(at, b->graph, "model %s returns %s where x is %s",
-                b->task->model->name, one.data ? one.data : "",
-                two.data ? two.data : "");
-    aq_text_free(&one);
-    aq_text_free(&two);
+                b->task->model->name, aq_type_name(b->graph, aq_type_of(y)),
+                aq_type_name(b->graph, aq_type_of(x)));
 }
 
 /* What the model says of x at t (f32); `training` makes it draw. */
