@@ -141,7 +141,7 @@ AqLoader *aq_loader_new(const AqDataset *set, const AqLoaderOptions *options,
     pthread_mutex_init(&loader->lock, NULL);
     pthread_cond_init(&loader->changed, NULL);
     if (!reserve(loader))
-        aq_no_memory(error, (size_t)aq_loader_bytes(loader));
+        aq_no_memory(error, (size_t)aq_loader_bytes(set, options->batch));
     else if (pthread_create(&loader->thread, NULL, make_ahead, loader))
         aq_fail(error, AQ_NO_MEMORY, "no thread could be started for the data");
     else
@@ -191,9 +191,10 @@ const AqBatch *aq_loader_next(AqLoader *loader, AqError *error)
     return batch;
 }
 
-int64_t aq_loader_bytes(const AqLoader *loader)
+int64_t aq_loader_bytes(const AqDataset *set, int batch)
 {
-    int64_t sample = loader->sample_floats * (int64_t)sizeof(float);
-    return AHEAD * loader->options.batch * (sample + 8) +
-           aq_dataset_count(loader->set) * (int64_t)sizeof(int32_t);
+    int height, width, channels;
+    aq_dataset_shape(set, &height, &width, &channels);
+    int64_t sample = (int64_t)height * width * channels * 4;
+    return AHEAD * batch * (sample + 8) + aq_dataset_count(set) * 4;
 }

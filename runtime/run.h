@@ -54,7 +54,8 @@ AqLoader *aq_loader_new(const AqDataset *set, const AqLoaderOptions *options,
 void aq_loader_free(AqLoader *loader);
 /* The next batch, valid until the next call; NULL if a picture failed. */
 const AqBatch *aq_loader_next(AqLoader *loader, AqError *error);
-int64_t aq_loader_bytes(const AqLoader *loader);
+/* What one takes, known before there is one. */
+int64_t aq_loader_bytes(const AqDataset *set, int batch);
 
 /* ---- checkpoint.c ---- */
 
@@ -121,7 +122,7 @@ typedef struct AqMetricsRow {
  * and are dropped. */
 AqMetrics *aq_metrics_open(const char *folder, int64_t step, AqError *error);
 AqStatus aq_metrics_add(AqMetrics *metrics, const AqMetricsRow *row,
-                        AqError *error); /* on disk when it returns */
+                        AqError *error); /* in the file when it returns */
 /* Draws folder/loss.svg of all rows. */
 AqStatus aq_metrics_plot(const AqMetrics *metrics, AqError *error);
 void aq_metrics_close(AqMetrics *metrics);

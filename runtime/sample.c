@@ -106,6 +106,9 @@ static AqStatus check(const AqGenerator *g, const AqSampleOptions *options,
                        "%d sampling steps: must lie between 1 and %d, the "
                        "steps of the process",
                        options->steps, total);
+    if (options->label >= 0 && g->task.classes == 0)
+        return aq_fail(error, AQ_BAD_INPUT,
+                       "class %d: the model knows no classes", options->label);
     if (options->label >= AQ_MAX(g->task.classes, 1))
         return aq_fail(error, AQ_BAD_INPUT,
                        "class %d: the model knows classes 0 to %d",

@@ -119,9 +119,10 @@ static AqStatus count_skip(AqTrain *t, double loss)
     if (t->skips < MOST_SKIPS)
         return AQ_OK;
     return aq_fail(t->error, AQ_BAD_INPUT,
-                   "%d steps in a row were not finite; the weights are those "
-                   "of step %lld: try a lower learning rate",
-                   MOST_SKIPS, (long long)(t->state.step - MOST_SKIPS));
+                   "%d steps in a row were not finite: training ends at step "
+                   "%lld, and the last checkpoint stays; try a lower learning "
+                   "rate",
+                   MOST_SKIPS, (long long)t->state.step);
 }
 
 static AqStatus write_row(AqTrain *t, double now)
@@ -129,9 +130,11 @@ static AqStatus write_row(AqTrain *t, double now)
     double seconds = now - t->interval_began;
     AqMetricsRow row = {.step = t->state.step,
                         .seconds = t->state.seconds + now - t->began,
-                        .loss = t->loss_sum / (double)t->interval_losses,
-                        .gradient_norm = output(t, "gradient_norm"),
-                        .learning_rate = output(t, "learning_rate"),
+                        .loss = t->interval_losses
+                                    ? t->loss_sum / (double)t->interval_losses
+                                    : NAN,
+                        .gradient_norm = t->gradient_norm,
+                        .learning_rate = t->learning_rate,
                         .images_per_second = (double)t->interval_steps *
                                              t->options->batch / seconds};
     t->interval_began = now;
@@ -192,6 +195,8 @@ static bool take_step(AqTrain *t)
         return false;
     t->state.step++;
     double loss = output(t, "loss"), now = aq_seconds();
+    t->gradient_norm = output(t, "gradient_norm");
+    t->learning_rate = output(t, "learning_rate");
     account(t, loss, began, now);
     if (count_skip(t, loss))
         return false;
@@ -240,26 +245,34 @@ static AqStatus run_steps(AqTrain *t)
     while (!finished(t) && !asked_to_stop(t) && take_step(t))
         if (!finished(t) && intermediate(t))
             break;
+    double now = aq_seconds();
     if (t->state.step > t->first_step && isfinite(t->state.loss))
-        show_progress(t, aq_seconds(), true);
+        show_progress(t, now, true);
     aq_progress_end(&t->progress);
-    t->state.seconds += aq_seconds() - t->began;
+    if (!t->error->status && t->interval_steps > 0)
+        write_row(t, now); /* the last, shorter interval */
+    t->state.seconds += now - t->began;
     return t->error->status;
+}
+
+static AqStatus stopped(AqTrain *t)
+{
+    fprintf(stderr,
+            "stopped after step %lld; go on with: aquatint train --resume %s\n",
+            (long long)t->state.step, t->folder);
+    return aq_fail(t->error, AQ_INTERRUPTED, "stopped");
 }
 
 static AqStatus finish(AqTrain *t)
 {
     if (write_checkpoint(t) || aq_metrics_plot(t->metrics, t->error))
         return t->error->status;
-    if (asked_to_stop(t)) {
-        fprintf(stderr,
-                "stopped after step %lld; go on with: aquatint train --resume "
-                "%s\n",
-                (long long)t->state.step, t->folder);
-        return aq_fail(t->error, AQ_INTERRUPTED, "stopped");
-    }
+    if (asked_to_stop(t))
+        return stopped(t);
     if (write_samples(t))
         return t->error->status;
+    if (asked_to_stop(t))
+        return stopped(t);
     char time[32];
     fprintf(stderr, "done    %lld steps in %s, in %s\n",
             (long long)t->state.step,

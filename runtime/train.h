@@ -23,9 +23,13 @@ typedef struct AqTrain {
     AqCheckpoint state;
     AqTask task;
     AqTarget target;
-    int64_t first_step; /* of this stretch */
-    int skips;          /* in a row */
+    int lock;              /* an open file, -1: none */
+    int64_t data_bytes;    /* held by pictures and batches */
+    int64_t program_limit; /* what is left of the budget; 0: no limit */
+    int64_t first_step;    /* of this stretch */
+    int skips;             /* in a row */
     double began, step_seconds;
+    double gradient_norm, learning_rate; /* of the last step */
     /* since the last row of metrics */
     double interval_began, loss_sum;
     int64_t interval_steps, interval_losses;

@@ -1,9 +1,12 @@
 /* From a run's options to the first step: model, data, program, weights. */
 #include "runtime/train.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 AqTask aq_train_task(const AqTrain *t, int batch)
@@ -26,13 +29,43 @@ AqProgramSettings aq_train_settings(const AqTrain *t)
     return (AqProgramSettings){.target = t->target,
                                .compile = t->session->compile,
                                .passes = t->session->passes,
-                               .memory_limit = t->session->memory_limit};
+                               .memory_limit = t->program_limit};
 }
 
 static void warn(void *context, const char *sentence)
 {
     (void)context;
     fprintf(stderr, "aquatint: warning: %s\n", sentence);
+}
+
+/* What is no longer as it was when the run began. */
+static void warn_of_changes(const AqTrain *t)
+{
+    char digits[33], sentence[300];
+    aq_run_fingerprint(t->set, digits);
+    if (strcmp(digits, t->options->fingerprint))
+        warn(NULL, "the data are not those that the run was begun with: it "
+                   "goes on, but not as it would have");
+    snprintf(sentence, sizeof sentence,
+             "the run was begun for %s, this is %s: what follows is equal up "
+             "to rounding only",
+             t->options->target, t->target.cpu);
+    if (strcmp(t->target.cpu, t->options->target))
+        warn(NULL, sentence);
+}
+
+static AqStatus limit_memory(AqTrain *t)
+{
+    int64_t limit = t->session->memory_limit;
+    t->data_bytes = (int64_t)aq_dataset_bytes(t->set) +
+                    aq_loader_bytes(t->set, t->options->batch);
+    if (limit > 0 && t->data_bytes >= limit)
+        return aq_fail(t->error, AQ_NO_MEMORY,
+                       "the data alone take %lld MiB, and --memory allows %lld",
+                       (long long)(t->data_bytes >> 20) + 1,
+                       (long long)(limit >> 20));
+    t->program_limit = limit > 0 ? limit - t->data_bytes : 0;
+    return AQ_OK;
 }
 
 static AqStatus open_data(AqTrain *t)
@@ -52,7 +85,7 @@ static AqStatus open_data(AqTrain *t)
                        t->options->data, aq_dataset_classes(t->set),
                        t->options->classes);
     fprintf(stderr, "data    %s\n", aq_dataset_describe(t->set));
-    return AQ_OK;
+    return limit_memory(t);
 }
 
 static AqStatus open_model(AqTrain *t)
@@ -87,14 +120,13 @@ static void print_memory(const AqTrain *t)
     int64_t flat = t->params->floats * 4, all = aq_memory_bytes(t->memory);
     const AqPlan *plan = aq_compiled_plan(t->program);
     int64_t scratch = aq_compiled_scratch(t->program);
-    int64_t data =
-        (int64_t)aq_dataset_bytes(t->set) + aq_loader_bytes(t->loader);
     fprintf(stderr,
             "memory  %.0f MiB: parameters %.1f, optimizer and average %.1f, "
             "activations and gradients %.1f, scratch %.1f, data %.1f\n",
-            mebibytes(all + plan->arena_bytes + scratch + data),
+            mebibytes(all + plan->arena_bytes + scratch + t->data_bytes),
             mebibytes(flat), mebibytes(all - flat),
-            mebibytes(plan->arena_bytes), mebibytes(scratch), mebibytes(data));
+            mebibytes(plan->arena_bytes), mebibytes(scratch),
+            mebibytes(t->data_bytes));
 }
 
 static void print_code(const AqTrain *t)
@@ -142,6 +174,8 @@ static AqStatus compile_program(AqTrain *t)
 {
     if (aq_target_host(t->session->level, &t->target, t->error))
         return t->error->status;
+    if (t->session->resume)
+        warn_of_changes(t);
     AqPoolOptions pool = {.threads = t->session->threads};
     t->pool = aq_pool_new(&pool, t->error);
     t->memory = t->pool ? aq_memory_new(t->error) : NULL;
@@ -180,6 +214,19 @@ static AqStatus write_run(AqTrain *t)
                         t->error);
 }
 
+/* One process at a time: held as long as the file is open. */
+static AqStatus lock_run(AqTrain *t)
+{
+    char path[AQ_PATH_SIZE];
+    aq_path(path, "%s/run.json", t->folder);
+    t->lock = open(path, O_RDONLY | O_CLOEXEC);
+    if (t->lock >= 0 && flock(t->lock, LOCK_EX | LOCK_NB) &&
+        errno == EWOULDBLOCK)
+        return aq_fail(t->error, AQ_BAD_INPUT,
+                       "%s: another process is training this run", t->folder);
+    return AQ_OK; /* some file systems know no locks */
+}
+
 static AqStatus make_folders(AqTrain *t)
 {
     static const char *const below[] = {"checkpoints", "samples"};
@@ -206,10 +253,12 @@ static void remove_empty(const AqTrain *t)
 /* What may be wrong with model and data is said before anything is made. */
 static AqStatus set_up(AqTrain *t)
 {
+    if (t->session->resume && lock_run(t))
+        return t->error->status;
     if (open_model(t) || open_data(t) || make_folders(t) ||
         compile_program(t) || start_weights(t))
         return t->error->status;
-    if (t->session->resume ? read_checkpoint(t) : write_run(t))
+    if (t->session->resume ? read_checkpoint(t) : write_run(t) || lock_run(t))
         return t->error->status;
     if (start_loader(t))
         return t->error->status;
@@ -223,6 +272,7 @@ static AqStatus set_up(AqTrain *t)
 
 AqStatus aq_train_open(AqTrain *t)
 {
+    t->lock = -1;
     if (set_up(t))
         remove_empty(t);
     return t->error->status;
@@ -230,6 +280,8 @@ AqStatus aq_train_open(AqTrain *t)
 
 void aq_train_close(AqTrain *t)
 {
+    if (t->lock >= 0)
+        close(t->lock);
     aq_metrics_close(t->metrics);
     aq_loader_free(t->loader);
     aq_compiled_free(t->program);

@@ -32,6 +32,16 @@ static AqStatus unknown_option(AqCli *cli, const char *word)
                    cli->command->name);
 }
 
+/* What getopt refused: `word` as it was given, or one letter of several. */
+static AqStatus refused(AqCli *cli, const char *word)
+{
+    if (optopt >= FIRST_CODE)
+        return aq_fail(&cli->error, AQ_BAD_INPUT, "option --%s takes no value",
+                       cli->command->options[optopt - FIRST_CODE].name);
+    char letter[] = {'-', (char)optopt, 0};
+    return unknown_option(cli, optopt ? letter : word);
+}
+
 static AqStatus take(AqCli *cli, int option, const char *value)
 {
     cli->value[option] = value ? value : "";
@@ -73,7 +83,7 @@ AqStatus aq_cli_parse(AqCli *cli, const AqCliCommand *command, int argc,
             return aq_fail(&cli->error, AQ_BAD_INPUT, "option %s needs a value",
                            argv[optind - 1]);
         if (code == '?')
-            return unknown_option(cli, argv[optind - 1]);
+            return refused(cli, argv[optind - 1]);
         if (take(cli, code - FIRST_CODE, optarg))
             return cli->error.status;
     }

@@ -1,6 +1,8 @@
 /* aquatint: finds the command and runs it. */
 #include "frontend/cli/cli.h"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 
 static const AqCliCommand *const commands[] = {
@@ -35,6 +37,25 @@ static int unknown_command(const char *word)
     return 2;
 }
 
+/* Where one of them is closed, a file opened later would take its number and
+ * get what is printed.  A pipe that nobody reads is an error like others. */
+static void prepare_streams(void)
+{
+    for (int file = 0; file <= 2; file++) /* gets the lowest free number */
+        if (fcntl(file, F_GETFD) < 0)
+            open("/dev/null", O_RDONLY);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* The status, unless what was printed did not arrive. */
+static int finish(int status)
+{
+    if (!fflush(stdout) && !ferror(stdout))
+        return status;
+    fputs("aquatint: standard output could not be written\n", stderr);
+    return status ? status : 1;
+}
+
 static int run(const AqCliCommand *command, int argc, char **argv)
 {
     AqCli cli;
@@ -47,15 +68,10 @@ static int run(const AqCliCommand *command, int argc, char **argv)
         aq_cli_help(command, stdout);
         return 0;
     }
-    int status = command->run(&cli);
-    if (fflush(stdout) || ferror(stdout)) {
-        fputs("aquatint: standard output could not be written\n", stderr);
-        return 1;
-    }
-    return status;
+    return command->run(&cli);
 }
 
-int main(int argc, char **argv)
+static int command(int argc, char **argv)
 {
     if (argc < 2) {
         usage(stderr);
@@ -72,4 +88,10 @@ int main(int argc, char **argv)
         if (!strcmp(commands[i]->name, argv[1]))
             return run(commands[i], argc - 1, argv + 1);
     return unknown_command(argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+    prepare_streams();
+    return finish(command(argc, argv));
 }

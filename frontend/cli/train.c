@@ -86,8 +86,10 @@ static AqStatus read_options(AqCli *cli, AqRunOptions *run)
     run->save_every = aq_cli_int(cli, "save-every", 500, 1, INT32_MAX);
     run->sample_every = aq_cli_int(cli, "sample-every", 0, 1, INT32_MAX);
     run->sample_count = (int)aq_cli_int(cli, "samples", 64, 0, 4096);
-    run->sample_steps = (int)aq_cli_int(cli, "sample-steps", 50, 1, 100000);
     aq_cli_process(cli, &run->process);
+    int timesteps = aq_process_steps(&run->process);
+    run->sample_steps = (int)aq_cli_int(cli, "sample-steps",
+                                        AQ_MIN(50, timesteps), 1, timesteps);
     aq_cli_optimizer(cli, (double)run->steps, &run->optimizer);
     aq_cli_settings(cli, run->settings, AQ_COUNT(run->settings),
                     &run->n_settings);

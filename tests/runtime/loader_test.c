@@ -241,7 +241,7 @@ static void test_a_batch_stays(void **state)
         usleep(3000);
         assert_memory_equal(kept, batch->x, sizeof kept);
     }
-    assert_true(aq_loader_bytes(loader) >= (int64_t)(3 * FLOATS * 4));
+    assert_true(aq_loader_bytes(set, 3) >= (int64_t)(3 * FLOATS * 4));
     aq_loader_free(loader);
     aq_loader_free(NULL);
     aq_dataset_free(set);
