@@ -245,6 +245,26 @@ void aq_graph_print(const AqGraph *graph, AqText *text);
 /* `name` stands in the messages for the text's file. */
 AqGraph *aq_graph_parse(const char *text, const char *name, AqError *error);
 
+/* ---- dot.c: pictures, as text for Graphviz ---- */
+
+typedef struct AqDotOptions {
+    const char *title; /* may be NULL */
+    const char *scope; /* draw this one alone, "down_blocks.0"; NULL: all */
+    int depth;         /* levels of scopes opened; 0: as many as fit */
+    int most;          /* boxes that fit; 0: 75, or 150 in two columns */
+    int64_t batch;     /* not told in shapes that begin with it; 0: tell all */
+} AqDotOptions;
+
+typedef struct AqDotFacts {
+    int boxes, depth;
+} AqDotFacts;
+
+/* Scopes are boxes or, opened, clusters; equal neighbours are folded into one;
+ * what does not lead to the output `loss` is a second column, drawn upwards.
+ * The text is a function of graph and options.  `facts` may be NULL. */
+AqStatus aq_graph_dot(const AqGraph *graph, const AqDotOptions *options,
+                      AqText *text, AqDotFacts *facts, AqError *error);
+
 /* ---- verify.c ---- */
 
 /* Builds every node again and compares; checks order, results and outputs. */

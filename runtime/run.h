@@ -168,6 +168,18 @@ void aq_generator_free(AqGenerator *generator);
 AqStatus aq_generate(AqGenerator *generator, const AqSampleOptions *options,
                      float *out, const volatile int *stop, AqError *error);
 
+/* ---- draw.c: pictures of graphs ---- */
+
+/* By the ending of `path`: .dot is the text itself; .svg and .png are drawn by
+ * Graphviz's `dot`, a child that is killed after `seconds` (0: no limit).  When
+ * there is no `dot`, or it gives up, the text stays beside as PATH.dot, and the
+ * error says so. */
+AqStatus aq_draw(const char *path, const AqText *dot, double seconds,
+                 AqError *error);
+/* The model of a task, as it is built. */
+AqStatus aq_draw_model(const AqTask *task, const char *path, double seconds,
+                       AqError *error);
+
 /* ---- progress.c: one line on a terminal, plain lines elsewhere ---- */
 
 typedef struct AqProgress {

@@ -104,9 +104,9 @@ AqStatus aq_cli_size(AqCli *cli, const char *option, int otherwise, int *height,
 void aq_cli_process(AqCli *cli, AqProcess *process);
 void aq_cli_optimizer(AqCli *cli, double total_steps, AqOptimizer *optimizer);
 
-/* train.c, sample.c, info.c, bench.c, version.c */
-extern const AqCliCommand aq_cli_train, aq_cli_sample, aq_cli_info,
-    aq_cli_bench;
+/* train.c, sample.c, graph.c, info.c, bench.c, version.c */
+extern const AqCliCommand aq_cli_train, aq_cli_sample, aq_cli_graph,
+    aq_cli_info, aq_cli_bench;
 int aq_cli_version(void);
 
 #endif

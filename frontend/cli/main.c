@@ -8,6 +8,7 @@
 static const AqCliCommand *const commands[] = {
     &aq_cli_train,
     &aq_cli_sample,
+    &aq_cli_graph,
     &aq_cli_info,
     &aq_cli_bench,
 };

@@ -1,0 +1,153 @@
+/* aquatint graph: a picture of what a model becomes. */
+#include "frontend/cli/cli.h"
+
+#include <string.h>
+
+static const AqCliOption options[] = {
+    {"out", "FILE", "where to: .dot, .svg or .png"},
+    {"stage", "NAME",
+     "model (default), training, optimized (before fusion) or kernels"},
+    {"depth", "N", "levels of scopes opened (default: as many as fit)"},
+    {"scope", "S", "draw this scope alone, such as down_blocks.0"},
+    {"size", "N|HxW", "of the pictures (default 32); 0: points"},
+    {"channels", "N", "of the pictures (default 3)"},
+    {"batch", "N", "pictures a step (default 8)"},
+    {"set", "NAME=VALUE", "an option of the model"},
+    {"level", "3|4", "optimize for AVX2 (3) or AVX-512 (4)"},
+    {"time-out", "SECONDS", "stop dot after this time (default 30)"},
+    AQ_CLI_PROCESS_OPTIONS,
+    AQ_CLI_OPTIMIZER_OPTIONS,
+};
+
+typedef enum Stage { MODEL, TRAINING, OPTIMIZED, KERNELS } Stage;
+static const char *const stages[] = {
+    [MODEL] = "model",
+    [TRAINING] = "training",
+    [OPTIMIZED] = "optimized",
+    [KERNELS] = "kernels",
+};
+
+typedef struct Picture {
+    AqCli *cli;
+    Stage stage;
+    AqSetting settings[AQ_CLI_MOST_WORDS];
+    AqTask task;
+    AqOptimizer optimizer;
+    const char *out;
+    double seconds;
+} Picture;
+
+static AqStatus read_options(Picture *p)
+{
+    AqCli *cli = p->cli;
+    if (cli->n_words != 1)
+        return aq_fail(&cli->error, AQ_BAD_INPUT, "give one model");
+    p->out = aq_cli_text(cli, "out", NULL);
+    if (!p->out)
+        return aq_fail(&cli->error, AQ_BAD_INPUT,
+                       "say where the picture goes: --out graph.svg");
+    p->stage =
+        (Stage)aq_cli_choice(cli, "stage", MODEL, stages, AQ_COUNT(stages));
+    p->task.settings = p->settings;
+    aq_cli_settings(cli, p->settings, AQ_COUNT(p->settings),
+                    &p->task.n_settings);
+    if (!strcmp(aq_cli_text(cli, "size", ""), "0"))
+        p->task.height = p->task.width = 0;
+    else
+        aq_cli_size(cli, "size", 32, &p->task.height, &p->task.width);
+    p->task.channels = (int)aq_cli_int(cli, "channels", 3, 1, 4096);
+    p->task.batch = (int)aq_cli_int(cli, "batch", 8, 1, 65536);
+    p->seconds = aq_cli_real(cli, "time-out", 30, 0.001, 1e6);
+    aq_cli_process(cli, &p->task.process);
+    aq_cli_optimizer(cli, 1000, &p->optimizer);
+    return cli->error.status;
+}
+
+/* ---- the graph of a stage ---- */
+
+/* Runs the passes up to the one before fusion, or all. */
+static AqGraph *optimize(Picture *p, AqGraph *graph)
+{
+    AqError *error = &p->cli->error;
+    AqTarget target;
+    if (aq_target_host((int)aq_cli_int(p->cli, "level", 0, 3, 4), &target,
+                       error)) {
+        aq_graph_free(graph);
+        return NULL;
+    }
+    AqPassContext cx = {.target = &target, .error = error};
+    for (int i = 0; graph && i < aq_pipeline_count; i++) {
+        const AqPass *pass = &aq_pipeline[i];
+        if (p->stage == OPTIMIZED && pass->run == aq_fuse)
+            break;
+        AqGraph *next = aq_graph_new();
+        if (!next)
+            aq_no_memory(error, sizeof *next);
+        else if (pass->run(graph, next, &cx) != AQ_OK)
+            aq_fail(error, AQ_INTERNAL, "pass %s failed", pass->name);
+        aq_graph_free(graph);
+        graph = next;
+        if (error->status) {
+            aq_graph_free(graph);
+            return NULL;
+        }
+    }
+    return graph;
+}
+
+static AqGraph *graph_of(Picture *p)
+{
+    AqError *error = &p->cli->error;
+    if (p->stage == MODEL)
+        return aq_forward_graph(&p->task, NULL, error);
+    AqGraph *graph = aq_training_graph(&p->task, &p->optimizer, NULL, error);
+    return graph && p->stage != TRAINING ? optimize(p, graph) : graph;
+}
+
+/* ---- drawing ---- */
+
+static void draw(Picture *p, const AqGraph *graph)
+{
+    AqCli *cli = p->cli;
+    AqText title = {0}, text = {0};
+    AqDotFacts facts;
+    aq_text_printf(&title, "%s, %s", p->task.model->name, stages[p->stage]);
+    AqDotOptions dot = {.title = title.data,
+                        .scope = aq_cli_text(cli, "scope", NULL),
+                        .depth = (int)aq_cli_int(cli, "depth", 0, 1, 100),
+                        .batch = p->task.batch};
+    if (!cli->error.status &&
+        !aq_graph_dot(graph, &dot, &text, &facts, &cli->error) &&
+        !aq_draw(p->out, &text, p->seconds, &cli->error))
+        printf("%s: %d boxes at depth %d\n", p->out, facts.boxes, facts.depth);
+    aq_text_free(&title);
+    aq_text_free(&text);
+}
+
+static int graph_command(AqCli *cli)
+{
+    Picture p = {.cli = cli};
+    AqModelFile model = {0};
+    if (!read_options(&p) &&
+        !aq_model_open(cli->words[0], NULL, &model, &cli->error)) {
+        p.task.model = model.info;
+        AqGraph *graph = graph_of(&p);
+        if (graph)
+            draw(&p, graph);
+        aq_graph_free(graph);
+        aq_model_close(&model);
+    }
+    return aq_cli_fail(cli);
+}
+
+const AqCliCommand aq_cli_graph = {
+    .name = "graph",
+    .words = "MODEL --out FILE [options]",
+    .summary = "draw what a model becomes",
+    .details = "Boxes are scopes until --depth opens them; equal neighbours "
+               "are folded into one.\nThe backward half of a step is a column "
+               "that is drawn upwards, beside the forward.\n",
+    .options = options,
+    .n_options = AQ_COUNT(options),
+    .run = graph_command,
+};
