@@ -196,7 +196,8 @@ static bool join_saved(Dot *d)
         if (best[to] == DOT_NOWHERE)
             best[to] = edge->from;
         edge->told = true;
-        if (d->depth > d->deepest - d->base) /* too many: told in numbers */
+        if (is_outside(&d->boxes[to]) ||
+            d->depth > d->deepest - d->base) /* too many: told in numbers */
             continue;
         DotEdge saved = *edge;
         DotEdge *joined = edge_between(d, best[to], to);

@@ -200,7 +200,8 @@ static void print_size(const Dot *d, AqText *out, int box)
     if (b->kernels > 1)
         aq_text_printf(out, "<br/>%d kernels", b->kernels);
     else if (b->phase == DOT_UPDATE)
-        aq_text_printf(out, "<br/>%d operations", b->nodes);
+        aq_text_printf(out, "<br/>%d operation%s", b->nodes,
+                       b->nodes == 1 ? "" : "s");
     if (b->parameters > 0) {
         aq_text_add(out, b->kernels > 1 ? ", " : "<br/>");
         print_amount(out, (double)b->parameters);

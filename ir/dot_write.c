@@ -27,10 +27,12 @@ static const Paint paints[DOT_KINDS] = {
 
 static void write_legend(const Dot *d, AqText *out)
 {
-    bool there[DOT_KINDS] = {0};
+    bool there[DOT_KINDS] = {0}, any = false;
     for (int b = 0; b < d->n_boxes; b++)
         if (d->boxes[b].drawn && d->boxes[b].role != DOT_STUB)
-            there[d->boxes[b].kind] = true;
+            there[d->boxes[b].kind] = any = true;
+    if (!any) /* a row may not be empty */
+        return;
     aq_text_add(out, "<tr>");
     for (int kind = DOT_KINDS - 1; kind >= 0; kind--)
         if (there[kind])
@@ -137,11 +139,13 @@ static void write_columns(const Dot *d, AqText *out)
     for (int phase = 0; phase < DOT_PHASES; phase++)
         used += d->under[phase] > 0;
     for (int phase = 0; phase < DOT_PHASES; phase++) {
-        bool column = used > 1 && d->under[phase] > 1;
+        bool column =
+            used > 1 && (d->under[phase] > 1 || phase == DOT_BACKWARD);
         if (column)
             aq_text_printf(out,
                            "  subgraph cluster_%s { label=<<b>%s</b>>; "
-                           "style=\"rounded,filled\"; color=\"#dddddd\"; "
+                           "style=\"rounded,filled\"; labeljust=l; "
+                           "color=\"#dddddd\"; "
                            "fillcolor=\"#fafafa\";\n",
                            names[phase], names[phase]);
         write_group(d, out, phase);

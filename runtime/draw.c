@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -116,6 +117,21 @@ static int milliseconds_left(double end)
     return left > 0 ? (int)fmin(left + 1, 1e9) : 0;
 }
 
+/* It may have closed its pipes and go on; what is late is killed. */
+static void wait_for(Child *c, double end)
+{
+    const struct timespec pause = {.tv_nsec = 2000000};
+    while (!c->late && !c->too_large) {
+        if (waitpid(c->pid, &c->status, WNOHANG) == c->pid)
+            return;
+        c->late = milliseconds_left(end) == 0;
+        nanosleep(&pause, NULL);
+    }
+    kill(c->pid, SIGKILL);
+    while (waitpid(c->pid, &c->status, 0) < 0 && errno == EINTR)
+        ;
+}
+
 /* Reads both pipes until they end or the time is over. */
 static void collect(Child *c, double seconds)
 {
@@ -130,10 +146,7 @@ static void collect(Child *c, double seconds)
             take(&c->err, &c->complaints, MOST_COMPLAINTS, NULL);
         c->late = milliseconds_left(end) == 0;
     }
-    if (c->late || c->too_large)
-        kill(c->pid, SIGKILL);
-    while (waitpid(c->pid, &c->status, 0) < 0 && errno == EINTR)
-        ;
+    wait_for(c, end);
     close_end(&c->out);
     close_end(&c->err);
 }
@@ -156,8 +169,8 @@ static AqStatus check(Child *c, const char *text_path, double seconds,
     if (c->late || by_time)
         return aq_fail(error, AQ_UNSUPPORTED,
                        "dot did not finish in %g s and was stopped; the graph "
-                       "is in %s: draw fewer boxes (--depth, --scope) or give "
-                       "more time (--time-out)",
+                       "is in %s: aquatint graph can draw fewer boxes "
+                       "(--depth, --scope) or wait longer (--time-out)",
                        seconds, text_path);
     if (c->too_large)
         return aq_fail(error, AQ_UNSUPPORTED,

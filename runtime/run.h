@@ -1,6 +1,7 @@
 /* Runs: a model, a data set and a folder that holds all there is to know.
  *
- *     runs/emoji/  run.json  model.c  metrics.csv  loss.svg  samples/004000.png
+ *     runs/emoji/  run.json  model.c  graph.svg  metrics.csv  loss.svg
+ *                  samples/004000.png
  *                  checkpoints/004000/state.json + *.safetensors
  *
  * run.json says what was asked for and never changes; a checkpoint is complete

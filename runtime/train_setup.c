@@ -250,6 +250,17 @@ static void remove_empty(const AqTrain *t)
     }
 }
 
+/* A picture of the model for the folder; the run does without if need be. */
+static void draw_model(const AqTrain *t)
+{
+    enum { MOST_SECONDS = 10 };
+    char path[AQ_PATH_SIZE];
+    AqError error = {0};
+    aq_path(path, "%s/graph.svg", t->folder);
+    if (aq_draw_model(&t->task, path, MOST_SECONDS, &error))
+        warn(NULL, error.text);
+}
+
 /* What may be wrong with model and data is said before anything is made. */
 static AqStatus set_up(AqTrain *t)
 {
@@ -265,6 +276,8 @@ static AqStatus set_up(AqTrain *t)
     t->metrics = aq_metrics_open(t->folder, t->state.step, t->error);
     if (!t->metrics)
         return t->error->status;
+    if (!t->session->resume)
+        draw_model(t);
     print_code(t);
     print_memory(t);
     return AQ_OK;
