@@ -69,7 +69,8 @@ typedef struct AqSegments {
  * a[k][r] with `k` floats from term to term. */
 typedef void AqMicroFn(const float *a, const float *b, float *tile, int64_t k,
                        int64_t ldb, int64_t more, const AqSegment *segments,
-                       int64_t n_segments);
+                       int64_t n_segments, const float *ahead,
+                       int64_t ahead_stride);
 /* to[r * to_stride + i] = from[r * from_stride + i], i < count */
 typedef void AqCopyFn(const float *from, int64_t from_stride, float *to,
                       int64_t to_stride, int64_t rows, int64_t count);
@@ -249,13 +250,32 @@ void aq_pack_rows(const AqContraction *c, const AqPart *p, const float *image,
  */
 void aq_find_segments(const AqPart *p, int64_t tap, int64_t k0, int64_t k1,
                       AqSegments *segments);
-/* Form "k": asks for `count` channels of the points k0 .. k1-1 to be brought
- * near, as the middle tap sees them. */
-void aq_prefetch_points(const AqImage *im, const float *image, int64_t k0,
-                        int64_t k1, int64_t count);
 /* Columns of a strip, k in k0 .. k1-1, into [k][tile_columns]. */
 void aq_pack_b(const AqContraction *c, const AqPart *p, const float *matrix,
                int64_t strip, int64_t k0, int64_t k1, float *panel);
+
+/* While a pass computes, what the next one will read is fetched: a call of the
+ * register tile asks for one column of cache lines, a line every two k. */
+typedef struct AqFuture {
+    const float *from;
+    int64_t rows, row_stride, strips, strip_stride, strip_floats;
+} AqFuture;
+
+typedef struct AqAhead {
+    int64_t lines; /* of a call; 0: nothing is asked for */
+    AqFuture b, a;
+} AqAhead;
+
+typedef struct AqLines {
+    const float *from;
+    int64_t stride;
+} AqLines;
+
+/* `channels` of the points k0 .. k1-1 of an image, from `image` on. */
+AqFuture aq_points_ahead(const AqImage *im, const float *image, int64_t k0,
+                         int64_t k1, int64_t channels);
+/* What the call asks for; `none` again and again where nothing is left. */
+AqLines aq_lines_ahead(const AqAhead *ahead, int64_t call, const float *none);
 
 /* ---- contract_driver.c ---- */
 

@@ -226,8 +226,9 @@ typedef struct Pass {
     void *const *buffers;
     const float *image, *matrix;
     float *panel, *sums, *room;
-    int64_t k0, k1, k2; /* the next one goes to k2 */
+    int64_t k0, k1;
     bool first, last;
+    AqAhead ahead;
 } Pass;
 
 static bool in_place(const AqContraction *c, const AqPart *p, int64_t strip)
@@ -291,18 +292,21 @@ static void run_tile(const Pass *pass, int64_t tile, const float *a,
     const AqContraction *c = pass->c;
     const AqPart *p = pass->task->part;
     int height = aq_tile_height(c, rows_of(c, p, tile));
+    int64_t call =
+        (tile - pass->task->tile0) * (pass->task->strip1 - pass->task->strip0);
     for (int64_t strip = pass->task->strip0; strip < pass->task->strip1;
          strip++) {
         int64_t stride, left = p->n - strip * c->tile_columns;
         const float *b = strip_at(pass, strip, &stride);
+        AqLines lines = aq_lines_ahead(&pass->ahead, call++, b);
         float *sums = sums_at(pass, tile, strip);
         AqMicroFn *micro = c->micro[left > c->vector][height];
         if (segments)
             micro(a, b, sums, segments->stride, stride, !pass->first,
-                  segments->at, segments->count);
+                  segments->at, segments->count, lines.from, lines.stride);
         else
             micro(a, b, sums, pass->k1 - pass->k0, stride, !pass->first, NULL,
-                  0);
+                  0, lines.from, lines.stride);
         if (pass->last && c->slices == 1)
             store_tile(c, p, pass->task->batch, tile, strip, pass->buffers,
                        sums);
@@ -319,48 +323,39 @@ static void find_segments(const Pass *pass, AqSegments *segments)
     }
 }
 
-/* Brings the next pass's operands near while this one computes: rows k0 .. k1-1
- * of the block's part of B, and of A in form "k". */
-static void prefetch_rows(const float *from, int64_t stride, int64_t rows,
-                          int64_t columns)
-{
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < columns; i += 16)
-            __builtin_prefetch(from + r * stride + i, 0, 2);
-}
-
-static void prefetch(const Pass *pass, int64_t k0, int64_t k1)
+/* What the next pass, up to k2, will read: the block's part of B, and in form
+ * "k" of A. */
+static void look_ahead(Pass *pass, int64_t k2)
 {
     const AqContraction *c = pass->c;
     const Task *t = pass->task;
     const AqPart *p = t->part;
+    pass->ahead = (AqAhead){.lines = (pass->k1 - pass->k0) / 2};
+    if (pass->last || pass->ahead.lines == 0)
+        return;
+    int64_t rows = k2 - pass->k1, strips = t->strip1 - t->strip0;
     if (c->b_place == AQ_B_SHARED)
-        for (int64_t strip = t->strip0; strip < t->strip1; strip++)
-            prefetch_rows(packed_strip(c, p, pass->buffers, t->batch, strip) +
-                              k0 * c->tile_columns,
-                          c->tile_columns, k1 - k0, c->tile_columns);
+        pass->ahead.b = (AqFuture){
+            .from = packed_strip(c, p, pass->buffers, t->batch, t->strip0) +
+                    pass->k1 * c->tile_columns,
+            .rows = rows,
+            .row_stride = c->tile_columns,
+            .strips = strips,
+            .strip_stride = p->k * c->tile_columns,
+            .strip_floats = c->tile_columns};
     else if (c->b_place == AQ_B_IN_PLACE)
-        prefetch_rows(pass->matrix + k0 * p->b_j + t->strip0 * c->tile_columns,
-                      p->b_j, k1 - k0,
-                      AQ_MIN(t->strip1 * c->tile_columns, p->n) -
-                          t->strip0 * c->tile_columns);
+        pass->ahead.b = (AqFuture){.from = pass->matrix + pass->k1 * p->b_j +
+                                           t->strip0 * c->tile_columns,
+                                   .rows = rows,
+                                   .row_stride = p->b_j,
+                                   .strips = 1,
+                                   .strip_floats = strips * c->tile_columns};
     if (c->panel == AQ_PANEL_K) {
         int64_t from = row_in_group(c, p, t->tile0);
         int64_t to = row_in_group(c, p, t->tile1 - 1) + c->tile_rows;
-        aq_prefetch_points(&p->a, pass->image + from, k0, k1,
-                           AQ_MIN(to, p->group) - from);
+        pass->ahead.a = aq_points_ahead(&p->a, pass->image + from, pass->k1, k2,
+                                        AQ_MIN(to, p->group) - from);
     }
-}
-
-/* The part of the next pass that falls to a tile of this one. */
-static void prefetch_next(const Pass *pass, int64_t tile)
-{
-    const Task *t = pass->task;
-    int64_t rows = pass->k2 - pass->k1, tiles = t->tile1 - t->tile0;
-    int64_t k0 = pass->k1 + rows * (tile - t->tile0) / tiles;
-    int64_t k1 = pass->k1 + rows * (tile - t->tile0 + 1) / tiles;
-    if (k0 < k1)
-        prefetch(pass, k0, k1);
 }
 
 static void run_pass(const Pass *pass)
@@ -372,7 +367,6 @@ static void run_pass(const Pass *pass)
     if (c->panel == AQ_PANEL_K)
         find_segments(pass, segments);
     for (int64_t tile = pass->task->tile0; tile < pass->task->tile1; tile++) {
-        prefetch_next(pass, tile);
         if (c->panel == AQ_PANEL_K) {
             run_tile(pass, tile, pass->image + row_in_group(c, p, tile),
                      &segments[tile % p->groups]);
@@ -407,9 +401,9 @@ void aq_contract_run(const void *closure, void *const *buffers, int64_t first,
         for (int64_t k = from; k < to; k++) {
             pass.k0 = AQ_MIN(k * p->pass, end);
             pass.k1 = AQ_MIN((k + 1) * p->pass, end);
-            pass.k2 = k + 1 == to ? pass.k1 : AQ_MIN((k + 2) * p->pass, end);
             pass.first = k == from;
             pass.last = k + 1 == to;
+            look_ahead(&pass, AQ_MIN((k + 2) * p->pass, end));
             run_pass(&pass);
         }
     }

@@ -55,6 +55,7 @@ static void join_grid(AqImage *a, int64_t points)
         return;
     a->grid_h = a->height = 1;
     a->grid_w = a->width = points;
+    a->sn = a->sh = points * a->sw;
 }
 
 static void join_taps(AqImage *a)
@@ -110,6 +111,8 @@ static AqImage line_of(int64_t points, int64_t stride, int64_t channels)
                      .grid_w = points,
                      .height = 1,
                      .width = points,
+                     .sn = points * stride,
+                     .sh = points * stride,
                      .sw = stride,
                      .my = 1,
                      .mx = 1,

@@ -140,20 +140,55 @@ void aq_find_segments(const AqPart *p, int64_t tap, int64_t k0, int64_t k1,
     }
 }
 
-void aq_prefetch_points(const AqImage *im, const float *image, int64_t k0,
-                        int64_t k1, int64_t count)
+/* ---- what the next pass will read ---- */
+
+enum { LINE = 16 }; /* floats in a line of cache */
+
+AqFuture aq_points_ahead(const AqImage *im, const float *image, int64_t k0,
+                         int64_t k1, int64_t channels)
 {
-    for (int64_t k = k0; k < k1;) {
-        Run run = run_at(im, k, k1);
-        int64_t line = clamp(run.y * im->my + im->oy + im->th / 2 * im->dy, 0,
-                             im->height - 1);
-        const float *row = image + run.n * im->sn + line * im->sh;
-        for (int64_t x = run.x; x < run.x + run.length; x++)
-            for (int64_t i = 0; i < count; i += 16)
-                __builtin_prefetch(
-                    row + AQ_MIN(x * im->mx, im->width - 1) * im->sw + i, 0, 2);
-        k += run.length;
+    if (im->sh != im->width * im->sw || im->sn != im->height * im->sh ||
+        k0 >= k1)
+        return (AqFuture){.rows = 0};
+    Run first = run_at(im, k0, k1), last = run_at(im, k1 - 1, k1);
+    int64_t from = (first.n * im->height + first.y * im->my) * im->width +
+                   first.x * im->mx;
+    int64_t to =
+        (last.n * im->height + last.y * im->my + im->my - 1) * im->width +
+        (last.x + 1) * im->mx;
+    return (AqFuture){.from = image + from * im->sw,
+                      .rows = to - from,
+                      .row_stride = im->sw,
+                      .strips = 1,
+                      .strip_floats = channels};
+}
+
+/* The call's lines of this operand; or their number of calls is taken off. */
+static bool lines_of(const AqFuture *f, int64_t lines, int64_t *call,
+                     AqLines *out)
+{
+    if (f->rows <= 0)
+        return false;
+    int64_t pieces = (f->rows + lines - 1) / lines;
+    int64_t across = (f->strip_floats + LINE - 1) / LINE;
+    int64_t column = *call / pieces, piece = *call % pieces;
+    if (column >= across * f->strips) {
+        *call -= across * f->strips * pieces;
+        return false;
     }
+    *out = (AqLines){.from = f->from + column / across * f->strip_stride +
+                             column % across * LINE +
+                             piece * lines * f->row_stride,
+                     .stride = f->row_stride};
+    return true;
+}
+
+AqLines aq_lines_ahead(const AqAhead *ahead, int64_t call, const float *none)
+{
+    AqLines lines = {.from = none};
+    if (ahead->lines > 0 && !lines_of(&ahead->b, ahead->lines, &call, &lines))
+        lines_of(&ahead->a, ahead->lines, &call, &lines);
+    return lines;
 }
 
 /* b_j = 1: columns of the strip lie along k. */

@@ -18,7 +18,7 @@ typedef struct Micro {
 
 /* What flows round the loop over k: where A and B stand, and the sums. */
 typedef struct Flow {
-    LLVMValueRef k, a, b, sums[MOST_ACCUMULATORS];
+    LLVMValueRef k, a, b, ahead, sums[MOST_ACCUMULATORS];
 } Flow;
 
 enum {
@@ -30,6 +30,8 @@ enum {
     PARAM_MORE,
     PARAM_SEGMENTS,
     PARAM_COUNT,
+    PARAM_AHEAD,
+    PARAM_AHEAD_STRIDE,
 };
 
 static LLVMValueRef at(Micro *m, LLVMValueRef base, int64_t index)
@@ -48,12 +50,25 @@ static bool by_rows(const Micro *m)
     return m->key->panel == AQ_PANEL_ROWS;
 }
 
+/* Asks for a line that will be read later, into L2. */
+static void fetch_ahead(Micro *m, Flow *flow)
+{
+    AqEmit *e = m->e;
+    LLVMValueRef args[] = {flow->ahead, aq_i32(e, 0), aq_i32(e, 2),
+                           aq_i32(e, 1)};
+    aq_intrinsic(e, "llvm.prefetch", &e->pointer, 1, args, 4);
+    flow->ahead = aq_at(e, e->f32, flow->ahead,
+                        LLVMGetParam(e->function, PARAM_AHEAD_STRIDE));
+}
+
 /* One k, the u-th of this round. */
 static void step(Micro *m, Flow *flow, int u)
 {
     AqEmit *e = m->e;
     int vectors = m->key->vectors;
     LLVMValueRef b[MOST_VECTORS];
+    if (u % 2)
+        fetch_ahead(m, flow);
     for (int v = 0; v < vectors; v++)
         b[v] = aq_load(e, e->vf32, at(m, flow->b, (int64_t)v * e->lanes));
     for (int r = 0; r < m->key->rows; r++) {
@@ -86,7 +101,8 @@ static Flow flow_phis(Micro *m, const Flow *from, LLVMBasicBlockRef block)
 {
     Flow flow = {.k = phi(m, from->k, block),
                  .a = phi(m, from->a, block),
-                 .b = phi(m, from->b, block)};
+                 .b = phi(m, from->b, block),
+                 .ahead = phi(m, from->ahead, block)};
     for (int i = 0; i < sums_of(m); i++)
         flow.sums[i] = phi(m, from->sums[i], block);
     return flow;
@@ -97,6 +113,7 @@ static void flow_join(Micro *m, Flow *to, Flow *from, LLVMBasicBlockRef block)
     LLVMAddIncoming(to->k, &from->k, &block, 1);
     LLVMAddIncoming(to->a, &from->a, &block, 1);
     LLVMAddIncoming(to->b, &from->b, &block, 1);
+    LLVMAddIncoming(to->ahead, &from->ahead, &block, 1);
     for (int i = 0; i < sums_of(m); i++)
         LLVMAddIncoming(to->sums[i], &from->sums[i], &block, 1);
 }
@@ -195,7 +212,8 @@ static Flow start(Micro *m)
     LLVMPositionBuilderAtEnd(e->builder, old);
     Flow flow = {.k = aq_i64(e, 0),
                  .a = LLVMGetParam(e->function, PARAM_A),
-                 .b = LLVMGetParam(e->function, PARAM_B)};
+                 .b = LLVMGetParam(e->function, PARAM_B),
+                 .ahead = LLVMGetParam(e->function, PARAM_AHEAD)};
     LLVMValueRef sums[MOST_ACCUMULATORS];
     for (int i = 0; i < sums_of(m); i++)
         sums[i] =
@@ -214,7 +232,8 @@ AqStatus aq_emit_micro(AqEmit *e, const void *key)
 {
     Micro m = {.e = e, .key = key, .columns = aq_tile_columns(e->target)};
     LLVMTypeRef parameters[] = {e->pointer, e->pointer, e->pointer, e->i64,
-                                e->i64,     e->i64,     e->pointer, e->i64};
+                                e->i64,     e->i64,     e->pointer, e->i64,
+                                e->pointer, e->i64};
     aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
     Flow flow = start(&m);
     if (by_rows(&m))

@@ -3,7 +3,8 @@
  * The peak is measured between the kernels, because the machine may be shared.
  *
  *   contract_bench [-l LEVEL] [-t THREADS] [-r ROUNDS] [-v]
- *                  [-b ROWS,COLUMNS,K,SLICES,PLACE] [NAME...] */
+ *                  [-b ROWS,COLUMNS,K,SLICES,PLACE]
+ *                  [-c BATCH,SIZE,IN,OUT,KERNEL,STRIDE | NAME...] */
 #include "codegen/codegen.h"
 
 #include <pthread.h>
@@ -311,8 +312,9 @@ int main(int argc, char **argv)
 {
     int level = 0, rounds = 15, option;
     bool verbose = false;
+    Layer own = {.name = NULL};
     pool.threads = aq_cpu_count();
-    while ((option = getopt(argc, argv, "l:t:r:vb:")) != -1)
+    while ((option = getopt(argc, argv, "l:t:r:vb:c:")) != -1)
         if (option == 'l')
             level = atoi(optarg);
         else if (option == 't')
@@ -321,6 +323,10 @@ int main(int argc, char **argv)
             rounds = AQ_MAX(AQ_MIN(atoi(optarg), MOST_ROUNDS), 1);
         else if (option == 'v')
             verbose = true;
+        else if (option == 'c' &&
+                 sscanf(optarg, "%ld,%ld,%ld,%ld,%ld,%ld", &own.n, &own.size,
+                        &own.in, &own.out, &own.kernel, &own.stride) == 6)
+            own.name = optarg;
         else if (option == 'b')
             n_blocks = sscanf(optarg, "%ld,%ld,%ld,%ld,%ld", &blocks[0],
                               &blocks[1], &blocks[2], &blocks[3], &blocks[4]);
@@ -341,7 +347,9 @@ int main(int argc, char **argv)
     printf("level %d, %d threads, FMA peak %.1f GFLOP/s\n", target.level,
            pool.threads, peak());
     int status = 0;
-    for (int i = 0; i < AQ_COUNT(layers) && !status; i++) {
+    if (own.name)
+        status = bench(&own, &target, rounds, verbose);
+    for (int i = 0; i < AQ_COUNT(layers) && !own.name && !status; i++) {
         bool wanted = optind == argc;
         for (int a = optind; a < argc; a++)
             wanted |= strstr(layers[i].name, argv[a]) != NULL;
