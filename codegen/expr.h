@@ -12,6 +12,7 @@ enum {                      /* instead of a node */
        AQ_MEMO_WIDE = -3,   /* vector of i64 */
        AQ_MEMO_BOUND = -4,  /* 0 <= index[0] < index[1] (a constant) */
        AQ_MEMO_CLAMP = -5,  /* index[0] if so, else 0 */
+       AQ_MEMO_DRAWN = -6,  /* random numbers: node, counters, sample, which */
 };
 
 typedef struct AqMemoKey {

@@ -4,11 +4,7 @@
 #include <string.h>
 
 static const AqKernelKind *const kinds[] = {
-    &aq_kind_map,
-    &aq_kind_contract,
-    &aq_kind_attend,
-    &aq_kind_scatter,
-    NULL,
+    &aq_kind_map, &aq_kind_contract, &aq_kind_attend, &aq_kind_scatter, NULL,
 };
 
 AqStatus aq_kernel_of(const AqGraph *graph, AqId id, const AqTarget *target,

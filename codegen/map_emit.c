@@ -241,13 +241,14 @@ static void emit_reduced_row(Nest *n)
 static void emit_blocks(Nest *n)
 {
     const AqMap *map = n->map;
-    if (map->n_reducers == 0) {
+    for (int u = 0; map->n_reducers == 0 && u < n->n_blocks; u++) {
         AqIndex index[AQ_MAX_RANK];
         domain_index(n, aq_index_constant(n->x->t, 0),
-                     vector_at(n, n->block[0]), index);
+                     vector_at(n, n->block[u]), index);
         store_domain(n, index);
-        return;
     }
+    if (map->n_reducers == 0)
+        return;
     AqAccumulators a;
     aq_reduce_start(n->e, map, &a);
     reduce_steps(n, &a, map->steps);
@@ -255,20 +256,21 @@ static void emit_blocks(Nest *n)
         store_reduced(n, &a, u);
 }
 
+/* Groups from .. to - 1 of `unroll` blocks. */
 static void emit_full_blocks(Nest *n, LLVMValueRef from, LLVMValueRef to)
 {
     const AqMap *map = n->map;
     AqLoop loop;
     n->n_blocks = map->unroll;
     bool single = map->full == map->unroll;
-    AqIndex first = aq_index_constant(n->x->t, 0);
+    AqIndex group = aq_index_constant(n->x->t, 0);
     if (!single) {
-        aq_loop_begin(n->e, &loop, from, to, map->unroll);
+        aq_loop_begin(n->e, &loop, from, to, 1);
         aq_expr_enter(n->x, loop.before);
-        first = variable(n, loop.counter, map->full - map->unroll);
+        group = variable(n, loop.counter, map->full / map->unroll - 1);
     }
     for (int u = 0; u < map->unroll; u++)
-        n->block[u] = plus(n, first, u);
+        n->block[u] = plus(n, aq_index_scale(n->x->t, group, map->unroll), u);
     emit_blocks(n);
     if (!single) {
         aq_expr_leave(n->x);
@@ -311,7 +313,8 @@ static void emit_row(Nest *n)
         return;
     }
     if (map->full > 0)
-        emit_full_blocks(n, aq_i64(n->e, 0), aq_i64(n->e, map->full));
+        emit_full_blocks(n, aq_i64(n->e, 0),
+                         aq_i64(n->e, map->full / map->unroll));
     if (map->tail)
         emit_tail(n);
 }
@@ -325,11 +328,10 @@ static void emit_chunk(Nest *n, AqIndex task)
     AqIndex chunk = aq_index_mod(n->x->t, task, map->chunks);
     n->row = aq_index_div(n->x->t, task, map->chunks);
     LLVMValueRef number = aq_expr_index_value(n->x, chunk, true);
-    LLVMValueRef from =
-        LLVMBuildMul(e->builder, number, aq_i64(e, map->blocks_a_chunk), "");
-    LLVMValueRef to =
-        LLVMBuildAdd(e->builder, from, aq_i64(e, map->blocks_a_chunk), "");
-    emit_full_blocks(n, from, aq_at_most(e, to, map->full));
+    LLVMValueRef groups = aq_i64(e, map->blocks_a_chunk / map->unroll);
+    LLVMValueRef from = LLVMBuildMul(e->builder, number, groups, "");
+    LLVMValueRef to = LLVMBuildAdd(e->builder, from, groups, "");
+    emit_full_blocks(n, from, aq_at_most(e, to, map->full / map->unroll));
     if (map->tail)
         emit_tail_of_chunk(n, number);
 }

@@ -193,11 +193,23 @@ static int largest_divisor(int64_t n, int limit)
     return 1;
 }
 
+static bool draws(const AqGraph *body)
+{
+    for (AqId id = 0; id < body->count; id++)
+        if (aq_node(body, id)->op == AQ_OP_random)
+            return true;
+    return false;
+}
+
 static void choose_copies(AqMap *map, const AqTarget *target)
 {
     map->unroll = map->batch = 1;
-    if (map->n_reducers == 0)
+    if (map->n_reducers == 0) {
+        /* one counter gives four random numbers: four blocks share them */
+        if (draws(map->body))
+            map->unroll = largest_divisor(map->full, 4);
         return;
+    }
     bool moments = false;
     for (int i = 0; i < map->n_reducers; i++)
         moments = moments || map->reducers[i].op == AQ_OP_moments;

@@ -3,6 +3,7 @@
 #include "tests/support/run_kernel.h"
 
 #include <setjmp.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -206,6 +207,48 @@ static void test_random(void **state)
     random_case("normal", F32(3, 5, 7));
     random_case("normal", F32(2, 2048));
     random_case("uniform", F32(33));
+    random_case("uniform", F32(2, 3, 32, 16));
+    random_case("normal", F32(2, 5, 4, 64));
+    random_case("uniform", F32(2, 192));
+}
+
+/* ---- what is refused, in a sentence ---- */
+
+static void refuse(AqGraph *body, const char *kind, const char *expected)
+{
+    AqKernelCase test = {.body = body, .kind = kind, .name = "refused"};
+    AqId kernel;
+    AqGraph *g = aq_test_kernel_graph(&test, &kernel);
+    AqTarget target;
+    AqError error = {0};
+    AqCompileOptions options = {.no_cache = true};
+    assert_int_equal(aq_target_host(3, &target, &error), AQ_OK);
+    assert_null(aq_compile(g, &kernel, 1, &target, &options, &error));
+    if (!strstr(error.text, expected))
+        fail_msg("\"%s\" does not say \"%s\"", error.text, expected);
+    aq_graph_free(g);
+    aq_graph_free(body);
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    static const int64_t first[] = {0}, second[] = {1};
+    AqGraph *g = aq_graph_new();
+    AqId x = arg(g, 0, F32(4, 4));
+    out(g, aq_reduce_node(g, AQ_OP_reduce_sum, x, first, 1));
+    out(g, aq_reduce_node(g, AQ_OP_reduce_sum, x, second, 1));
+    refuse(g, "map", "its reductions differ in shape or axes");
+    g = aq_graph_new();
+    x = arg(g, 0, F32(4, 4));
+    out(g, x);
+    out(g, arg(g, 1, F32(5)));
+    refuse(g, "map", "its outputs differ in size");
+    g = aq_graph_new();
+    x = arg(g, 0, F32(4, 4));
+    x = aq_matmul_node(g, x, x, false, false);
+    out(g, aq_unary(g, AQ_OP_neg, x));
+    refuse(g, "map", "matmul cannot stand inside a kernel");
 }
 
 int main(void)
@@ -222,6 +265,7 @@ int main(void)
         cmocka_unit_test(test_integers),
         cmocka_unit_test(test_in_place),
         cmocka_unit_test(test_random),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
