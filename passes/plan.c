@@ -187,10 +187,19 @@ static bool reads_in_place(Planner *p, const AqGraph *body, int index)
     return true;
 }
 
+/* Where a value lies that came from outside, behind its reshapes; those have
+ * no places of their own yet. */
+static Place place_behind(const Planner *p, AqId id)
+{
+    while (node_of(p, id)->op == AQ_OP_reshape)
+        id = node_of(p, id)->inputs[0];
+    return p->place[id];
+}
+
 static bool overlaps_base(const Planner *p, AqId id, int base)
 {
-    return p->place[id].block >= 0 &&
-           p->blocks[p->place[id].block].base == base;
+    Place place = place_behind(p, id);
+    return place.block >= 0 && p->blocks[place.block].base == base;
 }
 
 /* Whether `value`, a kernel's result, may be written into `base` when its
@@ -211,7 +220,8 @@ static bool may_update(Planner *p, AqId value, int base)
                 continue;
             if (p->step_of[id] > p->step_of[writer])
                 return false;
-            if (id == writer && !reads_in_place(p, body, i))
+            if (id == writer && (place_behind(p, node->inputs[i]).offset != 0 ||
+                                 !reads_in_place(p, body, i)))
                 return false;
         }
     }
@@ -275,6 +285,37 @@ static int *add_workspaces(Planner *p)
     return workspace;
 }
 
+/* An output whose value is what a state was, while the state is updated: it is
+ * saved before that. */
+static bool is_old_value(const Planner *p, const AqOutput *o)
+{
+    Place from = p->place[o->node];
+    int base = p->blocks[from.block].base;
+    AqId id = o->node;
+    while (node_of(p, id)->op == AQ_OP_reshape)
+        id = node_of(p, id)->inputs[0];
+    if (base == 0 || !p->plan->bases[base].written ||
+        !(aq_op_info[node_of(p, id)->op].facts & AQ_SOURCE))
+        return false;
+    return !o->update || from.offset != 0 ||
+           aq_plan_base(p->plan, o->name) != base;
+}
+
+/* Blocks for old values, by output; -1 where there is nothing to save. */
+static int *add_saved(Planner *p)
+{
+    int *saved = AQ_NEW_ARRAY(p->scratch, int, p->g->n_outputs);
+    for (int i = 0; saved && i < p->g->n_outputs; i++) {
+        const AqOutput *o = &p->g->outputs[i];
+        saved[i] = -1;
+        if (!is_old_value(p, o))
+            continue;
+        saved[i] = new_block(p, aq_bytes(&node_of(p, o->node)->type), 0);
+        p->blocks[saved[i]].first = p->blocks[saved[i]].last = p->plan->n_steps;
+    }
+    return saved;
+}
+
 static void list_kernel(Planner *p, AqId id, int workspace)
 {
     AqPlan *plan = p->plan;
@@ -285,14 +326,19 @@ static void list_kernel(Planner *p, AqId id, int workspace)
     AqBuffer *buffers = plan->buffers + plan->n_buffers;
     for (int i = 0; i < node->n_inputs; i++)
         buffers[step->count++] = buffer_of(p, node->inputs[i]);
-    for (AqId r = id + 1; r < p->g->count; r++) {
+    int found = 0; /* fuse builds a kernel's results right after it */
+    for (AqId r = id + 1; r < p->g->count && found < results; r++) {
         const AqNode *result = node_of(p, r);
-        if (result->op == AQ_OP_result && result->inputs[0] == id)
-            buffers[node->n_inputs + aq_attr_int(result, AQ_KEY_INDEX, 0)] =
-                buffer_of(p, r);
-        if (result->op == AQ_OP_kernel)
-            break; /* fuse builds a kernel's results right after it */
+        if (result->op != AQ_OP_result || result->inputs[0] != id)
+            continue;
+        buffers[node->n_inputs + aq_attr_int(result, AQ_KEY_INDEX, 0)] =
+            buffer_of(p, r);
+        found++;
     }
+    if (found < results)
+        aq_fail(p->error, AQ_INTERNAL,
+                "plan: %d of the %d results of kernel %%%d have no place",
+                results - found, results, (int)id);
     step->count += results;
     if (workspace >= 0)
         buffers[step->count++] =
@@ -300,12 +346,37 @@ static void list_kernel(Planner *p, AqId id, int workspace)
     plan->n_buffers += step->count;
 }
 
-static void list_outputs(Planner *p)
+static void add_copy(AqPlan *plan, AqBuffer from, AqBuffer to, int64_t bytes)
+{
+    plan->steps[plan->n_steps++] = (AqStep){.kernel = AQ_NO_NODE,
+                                            .first = plan->n_buffers,
+                                            .count = 2,
+                                            .copy_bytes = bytes};
+    plan->buffers[plan->n_buffers++] = from;
+    plan->buffers[plan->n_buffers++] = to;
+}
+
+static AqBuffer saved_or_computed(const Planner *p, int output,
+                                  const int *saved)
+{
+    if (saved[output] < 0)
+        return buffer_of(p, p->g->outputs[output].node);
+    return (AqBuffer){.offset = p->blocks[saved[output]].offset};
+}
+
+/* Old values first, before anything is copied over them. */
+static void list_outputs(Planner *p, const int *saved)
 {
     AqPlan *plan = p->plan;
     for (int i = 0; i < p->g->n_outputs; i++) {
+        AqId node = p->g->outputs[i].node;
+        if (saved[i] >= 0)
+            add_copy(plan, buffer_of(p, node), saved_or_computed(p, i, saved),
+                     aq_bytes(&node_of(p, node)->type));
+    }
+    for (int i = 0; i < p->g->n_outputs; i++) {
         const AqOutput *o = &p->g->outputs[i];
-        AqBuffer from = buffer_of(p, o->node);
+        AqBuffer from = saved_or_computed(p, i, saved);
         AqType type = node_of(p, o->node)->type;
         if (!o->update) {
             plan->outputs[plan->n_outputs++] = (AqPlannedOutput){
@@ -315,14 +386,8 @@ static void list_outputs(Planner *p)
             continue;
         }
         AqBuffer to = {.base = aq_plan_base(plan, o->name)};
-        if (from.base == to.base && from.offset == to.offset)
-            continue;
-        plan->steps[plan->n_steps++] = (AqStep){.kernel = AQ_NO_NODE,
-                                                .first = plan->n_buffers,
-                                                .count = 2,
-                                                .copy_bytes = aq_bytes(&type)};
-        plan->buffers[plan->n_buffers++] = from;
-        plan->buffers[plan->n_buffers++] = to;
+        if (from.base != to.base || from.offset != to.offset)
+            add_copy(plan, from, to, aq_bytes(&type));
     }
 }
 
@@ -331,7 +396,7 @@ static bool reserve(Planner *p)
     size_t n = (size_t)p->g->count, outputs = (size_t)p->g->n_outputs;
     p->place = AQ_NEW_ARRAY(p->scratch, Place, n);
     p->step_of = AQ_NEW_ARRAY(p->scratch, int, n);
-    p->blocks_capacity = (int)(2 * n + outputs);
+    p->blocks_capacity = (int)(2 * n + 2 * outputs);
     p->blocks = AQ_NEW_ARRAY(p->scratch, AqBlock, p->blocks_capacity);
     AqArena *arena = p->plan->arena;
     p->plan->bases = AQ_NEW_ARRAY(arena, AqBase, n + outputs + 1);
@@ -344,9 +409,9 @@ static bool reserve(Planner *p)
     p->plan->bases[p->plan->n_bases++] = (AqBase){.name = ""};
     count_steps(p);
     p->plan->steps =
-        AQ_NEW_ARRAY(arena, AqStep, (size_t)p->plan->n_steps + outputs);
+        AQ_NEW_ARRAY(arena, AqStep, (size_t)p->plan->n_steps + 2 * outputs);
     p->plan->buffers =
-        AQ_NEW_ARRAY(arena, AqBuffer, (size_t)p->plan->n_buffers + 2 * outputs);
+        AQ_NEW_ARRAY(arena, AqBuffer, (size_t)p->plan->n_buffers + 4 * outputs);
     p->plan->n_buffers = 0;
     return p->plan->steps && p->plan->buffers;
 }
@@ -361,8 +426,8 @@ static void place_all(Planner *p)
     place_forwards(p);
     find_lives(p);
     join_lives(p);
-    int *workspace = add_workspaces(p);
-    if (!workspace) {
+    int *workspace = add_workspaces(p), *saved = add_saved(p);
+    if (!workspace || !saved) {
         aq_no_memory(p->error, (size_t)p->g->count);
         return;
     }
@@ -371,7 +436,7 @@ static void place_all(Planner *p)
         if (node_of(p, id)->op == AQ_OP_kernel)
             list_kernel(p, id, workspace[id]);
     if (!p->error->status)
-        list_outputs(p);
+        list_outputs(p, saved);
     p->plan->bases[0].bytes = p->plan->arena_bytes;
 }
 
