@@ -138,7 +138,7 @@ static void add_data(Writer *w, const AqRunOptions *options,
     put_text(w, data, "source", options->data);
     aq_run_fingerprint(set, digits);
     json_object_set_new(data, "pictures", json_integer(aq_dataset_count(set)));
-    put_text(w, data, "fingerprint", digits);
+    json_object_set_new(data, "fingerprint", json_string(digits));
 }
 
 static char *text_of(Writer *w, const AqRunOptions *options,
