@@ -35,8 +35,8 @@ typedef struct AqType {
 AqType aq_type(AqElement element, int rank, const int64_t *dim);
 bool aq_same_type(const AqType *a, const AqType *b);
 bool aq_same_shape(const AqType *a, const AqType *b);
-int64_t aq_elements(const AqType *type); /* 1 for rank 0 */
-int64_t aq_bytes(const AqType *type);    /* 4 an element */
+int64_t aq_elements(const AqType *type);             /* 1 for rank 0 */
+int64_t aq_bytes(const AqType *type);                /* 4 an element */
 void aq_type_text(AqText *text, const AqType *type); /* f32[8,14,14,64] */
 
 /* ---- ops.c: what ops.def says ---- */
@@ -49,13 +49,13 @@ typedef enum AqOp {
 } AqOp;
 
 enum { /* facts */
-    AQ_POINTWISE = 1,
-    AQ_COMMUTES = 2,
-    AQ_MOVES = 4,
-    AQ_SOURCE = 8,
-    AQ_HAS_RESULTS = 16,
-    AQ_INTEGERS = 32,
-    AQ_EXPENSIVE = 64,
+       AQ_POINTWISE = 1,
+       AQ_COMMUTES = 2,
+       AQ_MOVES = 4,
+       AQ_SOURCE = 8,
+       AQ_HAS_RESULTS = 16,
+       AQ_INTEGERS = 32,
+       AQ_EXPENSIVE = 64,
 };
 
 typedef enum AqLowering {
@@ -68,7 +68,7 @@ typedef enum AqLowering {
 
 typedef struct AqOpInfo {
     const char *name;
-    int inputs;     /* exactly, or at least where `list` */
+    int inputs; /* exactly, or at least where `list` */
     bool list;
     unsigned facts;
     uint64_t attributes; /* bit 1 << AqKey of those it may carry */
@@ -125,7 +125,7 @@ AqAttr aq_body(const AqGraph *body);
 
 typedef struct AqNode {
     AqOp op;
-    int copy;            /* not zero: a second evaluation, wanted by recompute */
+    int copy; /* not zero: a second evaluation, wanted by recompute */
     AqType type;
     int n_inputs, n_attrs;
     const AqId *inputs;  /* in the graph's arena */
@@ -162,10 +162,11 @@ void aq_graph_free(AqGraph *graph);
 /* An empty graph in the owner's arena, for a kernel's body: freed with it. */
 AqGraph *aq_graph_body(AqGraph *owner);
 
-/* Builds a node or finds its equal.  `declared` gives the type of ops whose rule
- * needs it (sources, reshape, slice, pad, broadcast, cast, the convolutions'
- * gradients, scatter_add) and may be NULL otherwise.  Checks inputs, attributes
- * and shapes.  Texts and arrays are copied; a body is not. */
+/* Builds a node or finds its equal.  `declared` gives the type of ops whose
+ * rule needs it (sources, reshape, slice, pad, broadcast, cast, the
+ * convolutions' gradients, scatter_add) and may be NULL otherwise.  Checks
+ * inputs, attributes and shapes.  Texts and arrays are copied; a body is not.
+ */
 AqId aq_build(AqGraph *graph, AqOp op, const AqType *declared,
               const AqId *inputs, int n_inputs, const AqAttr *attrs,
               int n_attrs);
@@ -201,7 +202,8 @@ int aq_result_count(const AqGraph *graph, AqId node); /* 1 for plain nodes */
 
 /* How many nodes and outputs use each node; `uses` has graph->count places. */
 void aq_count_uses(const AqGraph *graph, int *uses);
-/* Marks what outputs reach, and states that are updated; `live` has graph->count places. */
+/* Marks what outputs reach, and states that are updated; `live` has
+ * graph->count places. */
 void aq_mark_live(const AqGraph *graph, bool *live);
 
 /* ---- build.c: one line a node, for passes and builders ----
@@ -224,8 +226,8 @@ AqId aq_expand_node(AqGraph *g, AqId reduced, const AqType *to,
                     const int64_t *axes, int n_axes);
 AqId aq_slice_node(AqGraph *g, AqId x, const int64_t *start,
                    const int64_t *size, const int64_t *step);
-AqId aq_pad_node(AqGraph *g, AqId x, const int64_t *start,
-                 const int64_t *step, const int64_t *size);
+AqId aq_pad_node(AqGraph *g, AqId x, const int64_t *start, const int64_t *step,
+                 const int64_t *size);
 AqId aq_concat_node(AqGraph *g, const AqId *parts, int count, int axis);
 AqId aq_repeat_node(AqGraph *g, AqId x, const int64_t *factor);
 AqId aq_reduce_node(AqGraph *g, AqOp op, AqId x, const int64_t *axes,
@@ -273,7 +275,8 @@ AqStatus aq_graph_verify(const AqGraph *graph, AqError *error);
 /* ---- interpret.c: the oracle, in double, with plain loops ---- */
 
 typedef struct AqBinding {
-    const char *name; /* of an input, param or state ("weights" for all params) */
+    const char
+        *name; /* of an input, param or state ("weights" for all params) */
     const double *data;
 } AqBinding;
 
@@ -321,11 +324,11 @@ double aq_graph_flops(const AqGraph *graph);
 
 /* What choices depend on: never on the number of threads. */
 typedef struct AqTarget {
-    char cpu[64];       /* LLVM's name: x86-64-v3 or x86-64-v4, or the host's */
-    int level;          /* 3: AVX2 and FMA; 4: AVX-512 */
-    int vector;         /* floats in a register: 8 or 16 */
-    int registers;      /* 16 or 32 */
-    int l1, l2, l3;     /* bytes assumed for one core at this level */
+    char cpu[64];   /* LLVM's name: x86-64-v3 or x86-64-v4, or the host's */
+    int level;      /* 3: AVX2 and FMA; 4: AVX-512 */
+    int vector;     /* floats in a register: 8 or 16 */
+    int registers;  /* 16 or 32 */
+    int l1, l2, l3; /* bytes assumed for one core at this level */
 } AqTarget;
 
 /* Of this processor, or of the level forced (0: the best it has). */

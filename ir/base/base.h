@@ -1,9 +1,9 @@
 /* What every folder stands on: errors, arenas, growing text, whole files.
  *
  * Rules.  Nothing here prints, exits or aborts for a user's mistake.  A
- * function that can fail takes an AqError last and returns its status (or NULL);
- * the first error sticks and later calls leave it as it is.  Memory comes from
- * an arena named for its lifetime; nobody frees a single object. */
+ * function that can fail takes an AqError last and returns its status (or
+ * NULL); the first error sticks and later calls leave it as it is.  Memory
+ * comes from an arena named for its lifetime; nobody frees a single object. */
 #ifndef AQ_BASE_H
 #define AQ_BASE_H
 
@@ -64,8 +64,7 @@ void *aq_arena_alloc(AqArena *arena, size_t bytes);
 void *aq_arena_array(AqArena *arena, size_t count, size_t size);
 char *aq_arena_copy_text(AqArena *arena, const char *text);
 void *aq_arena_copy(AqArena *arena, const void *data, size_t bytes);
-char *aq_arena_printf(AqArena *arena, const char *format, ...)
-    AQ_PRINTF(2, 3);
+char *aq_arena_printf(AqArena *arena, const char *format, ...) AQ_PRINTF(2, 3);
 size_t aq_arena_bytes(const AqArena *arena); /* reserved from the system */
 
 #define AQ_NEW(arena, Type) ((Type *)aq_arena_alloc((arena), sizeof(Type)))
@@ -131,7 +130,7 @@ AqStatus aq_hash_file(const char *path, char digits[33], AqError *error);
  * (the caller is one of them). */
 void aq_parallel(int threads, int count, void (*work)(void *context, int index),
                  void *context);
-int aq_cpu_count(void);  /* processors this process may use (affinity, cgroup) */
+int aq_cpu_count(void); /* processors this process may use (affinity, cgroup) */
 double aq_seconds(void); /* monotonic */
 
 #endif

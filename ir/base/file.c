@@ -38,16 +38,16 @@ AqFileWriter *aq_file_begin(const char *path, AqError *error)
         return NULL;
     }
     int length = snprintf(writer->path, sizeof writer->path, "%s", path);
-    int longer = snprintf(writer->beside, sizeof writer->beside,
-                          "%s.%ld.part", path, (long)getpid());
+    int longer = snprintf(writer->beside, sizeof writer->beside, "%s.%ld.part",
+                          path, (long)getpid());
     if (length >= PATH_MAX || longer >= PATH_MAX) {
         aq_fail(error, AQ_IO, "%.200s...: the path is too long", path);
         free(writer);
         return NULL;
     }
     unlink(writer->beside); /* left by a killed process with our number */
-    writer->file = open(writer->beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
-                        0644);
+    writer->file =
+        open(writer->beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (writer->file < 0) {
         refused(error, "write", path);
         free(writer);
