@@ -1,13 +1,15 @@
 /* A graph as text for Graphviz: what is told, and how much of it.
  *
- * Three steps, files of their own: scopes and equals (dot_scopes.c), boxes and
- * edges at one depth (dot_boxes.c, dot_edges.c), text (dot_label.c,
- * dot_write.c).  The depth is the largest whose boxes fit on a page. */
+ * Three steps, files of their own: scopes and equals (dot_scopes.c,
+ * dot_fold.c), boxes and edges at one depth (dot_boxes.c, dot_edges.c), text
+ * (dot_label.c, dot_write.c).  The depth is the largest whose boxes fit on a
+ * page. */
 #include "ir/dot.h"
 
 #include <string.h>
 
-enum { FIT = 75, DEEPEST_TRIED = DOT_DEEPEST + 2 };
+/* PAGE: points that can still be read across one. */
+enum { FIT = 75, PAGE = 1450, DEEPEST_TRIED = DOT_DEEPEST + 2 };
 
 static bool prepare(Dot *d)
 {
@@ -53,17 +55,14 @@ static AqStatus find_base(Dot *d)
 static bool count_under(Dot *d)
 {
     d->under = AQ_NEW_ARRAY(d->arena, int, d->n_groups);
-    d->torn = AQ_NEW_ARRAY(d->arena, bool, d->n_groups);
-    for (int b = 0; d->under && d->torn && b < d->n_boxes; b++) {
+    for (int b = 0; d->under && b < d->n_boxes; b++) {
         const DotBox *box = &d->boxes[b];
         if (box->role == DOT_STUB || box->group == DOT_NOWHERE)
             continue;
         for (int g = box->group; g != DOT_NOWHERE; g = d->groups[g].parent)
             d->under[g]++;
-        if (box->role <= DOT_OWN && box->segment > 0)
-            d->torn[box->group] = true;
     }
-    return d->under && d->torn;
+    return d->under != NULL;
 }
 
 static bool place(Dot *d, int depth)
@@ -79,16 +78,51 @@ static int fit(const Dot *d)
     return d->under[DOT_BACKWARD] > 0 && !ops ? 2 * FIT : FIT;
 }
 
-/* As deep as fits, and no deeper than something changes. */
+static bool passes(const Dot *d, const DotEdge *edge, DotPhase phase, int rank)
+{
+    const DotBox *from = &d->boxes[edge->from], *to = &d->boxes[edge->to];
+    return !edge->told && from->phase == phase && to->phase == phase &&
+           from->rank < rank && to->rank > rank;
+}
+
+/* About how many points wide the picture will be: in each column, the rank with
+ * the most boxes and lines that pass by, and the clusters around them. */
+static int width(const Dot *d)
+{
+    enum { BOX = 160, LINE = 14, CLUSTER = 40 };
+    int sum = 0;
+    for (int phase = 0; phase < DOT_PHASES; phase++) {
+        int widest = 0;
+        for (int rank = 0; rank <= d->n_boxes; rank++) {
+            int here = 0;
+            for (int b = 0; b < d->n_boxes; b++)
+                if (d->boxes[b].drawn && d->boxes[b].rank == rank &&
+                    d->boxes[b].phase == (DotPhase)phase)
+                    here += BOX;
+            for (int e = 0; here > 0 && e < d->n_edges; e++)
+                if (passes(d, &d->edges[e], (DotPhase)phase, rank))
+                    here += LINE;
+            widest = AQ_MAX(widest, here);
+        }
+        sum += widest;
+        if (widest > 0 && phase != DOT_UPDATE)
+            sum += CLUSTER * d->depth;
+    }
+    return sum;
+}
+
+/* As deep as fits on a page, or, where even one level is too wide, that. */
 static bool choose_depth(Dot *d)
 {
+    int most = d->options->most;
     if (d->options->depth > 0)
         return place(d, AQ_MIN(d->options->depth, (int)DEEPEST_TRIED));
     int depth = AQ_MIN(d->deepest - d->base + 1, (int)DEEPEST_TRIED);
     for (; depth >= 0; depth--) {
         if (!place(d, depth))
             return false;
-        if (d->drawn <= (d->options->most ? d->options->most : fit(d)))
+        if (d->drawn <= (most ? most : fit(d)) &&
+            (depth <= 1 || width(d) <= PAGE))
             return true;
     }
     return true;

@@ -10,7 +10,8 @@
 
 #include "ir/ir.h"
 
-enum { DOT_DEEPEST = 8, DOT_NOWHERE = -1 };
+/* DOT_OUTSIDE: inputs of a group that are told apart. */
+enum { DOT_DEEPEST = 8, DOT_NOWHERE = -1, DOT_OUTSIDE = 64 };
 
 /* The columns of a training step. */
 typedef enum DotPhase {
@@ -95,13 +96,13 @@ typedef struct Dot {
     int (*place)[DOT_DEEPEST + 1]; /* number in its groups, by depth */
     DotGroup *groups;
     int n_groups, groups_capacity, runs;
+    bool *torn;  /* group: it lies before and behind others */
     int base;    /* depth of the scope that is drawn */
     int deepest; /* of the groups that are drawn */
     /* for one depth */
     int depth;
     int *box;
     int *under; /* boxes in a group and below */
-    bool *torn; /* its own boxes lie before and behind others */
     DotBox *boxes;
     int n_boxes, boxes_capacity, drawn;
     DotEdge *edges;
@@ -113,12 +114,16 @@ static inline const DotGroup *aq_dot_group(const Dot *d, int group)
     return &d->groups[group];
 }
 
-/* dot_scopes.c: phases, groups, and which of them are equal. */
+/* dot_scopes.c: phases and groups, and all that dot_fold.c says of them. */
 bool aq_dot_scopes(Dot *d);
 /* Does the group lie in the scope that is drawn? */
 bool aq_dot_inside(const Dot *d, int group);
 
-/* dot_boxes.c: boxes and edges, for d->depth. */
+/* dot_fold.c: what is known beforehand; which groups are equal, or torn. */
+void aq_dot_constants(Dot *d);
+bool aq_dot_fold(Dot *d);
+
+/* dot_boxes.c, dot_edges.c: boxes and edges, for d->depth. */
 bool aq_dot_boxes(Dot *d);
 bool aq_dot_edges(Dot *d);
 /* Grows an array of the arena; false when memory ends. */

@@ -177,39 +177,56 @@ static int mirror(const Dot *d, int box)
     return DOT_NOWHERE;
 }
 
-/* What backward boxes keep of the forward is one edge, from the box of the
- * same scope where there is one. */
-static bool join_saved(Dot *d)
+static bool same_scope(const Dot *d, int a, int b)
 {
-    int count = d->n_edges; /* new ones need no look */
-    int *best = AQ_NEW_ARRAY(d->arena, int, d->n_boxes + 1);
-    if (!best)
-        return false;
-    for (int b = 0; b < d->n_boxes; b++)
+    int x = d->boxes[a].group, y = d->boxes[b].group;
+    return x != DOT_NOWHERE && y != DOT_NOWHERE &&
+           !strcmp(d->groups[x].scope, d->groups[y].scope);
+}
+
+/* best[b]: where what the backward box b keeps of the forward comes from: the
+ * box of the same scope where there is one.  partner[f]: the box that keeps of
+ * f, and stands beside it. */
+static void find_partners(Dot *d, int *best, int *partner)
+{
+    for (int b = 0; b < d->n_boxes; b++) {
+        partner[b] = DOT_NOWHERE;
         best[b] =
             d->boxes[b].phase == DOT_BACKWARD ? mirror(d, b) : DOT_NOWHERE;
-    for (int e = 0; e < count; e++) {
+    }
+    for (int e = 0; e < d->n_edges; e++) {
         DotEdge *edge = &d->edges[e];
         int to = edge->to;
         if (!crosses(d, edge))
             continue;
+        edge->told = true;
         if (best[to] == DOT_NOWHERE)
             best[to] = edge->from;
-        edge->told = true;
-        if (is_outside(&d->boxes[to]) ||
-            d->depth > d->deepest - d->base) /* too many: told in numbers */
+        int *of = &partner[best[to]];
+        if (*of == DOT_NOWHERE ||
+            (same_scope(d, best[to], to) && !same_scope(d, best[to], *of)))
+            *of = to;
+    }
+}
+
+/* What the backward keeps of the forward is one edge for each forward box, and
+ * none where all ops are shown: the others are told in numbers. */
+static bool join_saved(Dot *d)
+{
+    int *best = AQ_NEW_ARRAY(d->arena, int, d->n_boxes + 1);
+    int *partner = AQ_NEW_ARRAY(d->arena, int, d->n_boxes + 1);
+    if (!best || !partner)
+        return false;
+    find_partners(d, best, partner);
+    for (int b = 0; b < d->n_boxes; b++) {
+        int to = partner[b];
+        if (to == DOT_NOWHERE || is_outside(&d->boxes[to]) ||
+            d->depth > d->deepest - d->base)
             continue;
-        DotEdge saved = *edge;
-        DotEdge *joined = edge_between(d, best[to], to);
+        DotEdge *joined = edge_between(d, b, to);
         if (!joined)
             return false;
         joined->told = false;
-        if (best[to] != saved.from) {
-            joined->tensors += saved.tensors;
-            joined->copies += saved.copies;
-        }
-        if (!joined->copies || aq_bytes(&saved.type) > aq_bytes(&joined->type))
-            joined->type = saved.type;
     }
     return true;
 }

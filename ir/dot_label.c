@@ -257,17 +257,19 @@ static void print_told(const Dot *d, AqText *out, int box, bool inwards)
     aq_dot_free_words(&words);
 }
 
-/* What a backward op keeps of the forward, where no edge says it. */
+/* What a backward box keeps of the forward, where no edge says it. */
 static void print_saved(const Dot *d, AqText *out, int box)
 {
     int count = 0;
-    if (d->depth <= d->deepest - d->base)
-        return;
-    for (int e = 0; e < d->n_edges; e++)
-        if (d->edges[e].to == box && d->edges[e].told &&
-            d->boxes[box].phase == DOT_BACKWARD &&
-            d->boxes[d->edges[e].from].phase == DOT_FORWARD)
-            count += AQ_MAX(d->edges[e].tensors, 1);
+    for (int e = 0; e < d->n_edges; e++) {
+        const DotEdge *edge = &d->edges[e];
+        if (edge->to != box || d->boxes[box].phase != DOT_BACKWARD ||
+            d->boxes[edge->from].phase != DOT_FORWARD)
+            continue;
+        if (!edge->told)
+            return;
+        count += AQ_MAX(edge->tensors, 1);
+    }
     if (count > 0)
         aq_text_printf(out, "<br/>← %d of the forward", count);
 }

@@ -100,6 +100,26 @@ static void test_drawn_in_time(void **state)
     free(data);
 }
 
+/* Fusion may compute the loss in one kernel with the gradient's norm: what is
+ * forward is told by what the loss comes from all the same. */
+static void test_columns_of_kernels(void **state)
+{
+    Room *r = *state;
+    char *data = NULL;
+    size_t bytes = 0;
+    AqError error = {0};
+    boxes_of(r, "mlp2d --size 0 --channels 2 --stage kernels --depth 1");
+    assert_int_equal(aq_file_read(r->out, 1 << 24, &data, &bytes, &error),
+                     AQ_OK);
+    const char *forward = strstr(data, "subgraph cluster_forward");
+    const char *backward = strstr(data, "subgraph cluster_backward");
+    const char *optimizer = strstr(data, "<b>optimizer</b>");
+    assert_true(forward && backward && optimizer);
+    assert_true(forward < backward && backward < optimizer);
+    assert_null(strstr(optimizer + 1, "<b>optimizer</b>"));
+    free(data);
+}
+
 /* More levels show more; one scope shows less. */
 static void test_depth_and_scope(void **state)
 {
@@ -146,9 +166,9 @@ static void test_no_dot(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_every_stage_fits), TEST(test_drawn_in_time),
-        TEST(test_depth_and_scope),  TEST(test_wrong_words),
-        TEST(test_no_dot),
+        TEST(test_every_stage_fits),   TEST(test_drawn_in_time),
+        TEST(test_columns_of_kernels), TEST(test_depth_and_scope),
+        TEST(test_wrong_words),        TEST(test_no_dot),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
