@@ -48,14 +48,15 @@ typedef enum AqOp {
     AQ_OP_COUNT
 } AqOp;
 
-enum { /* facts */
-       AQ_POINTWISE = 1,
-       AQ_COMMUTES = 2,
-       AQ_MOVES = 4,
-       AQ_SOURCE = 8,
-       AQ_HAS_RESULTS = 16,
-       AQ_INTEGERS = 32,
-       AQ_EXPENSIVE = 64,
+/* facts */
+enum {
+    AQ_POINTWISE = 1,
+    AQ_COMMUTES = 2,
+    AQ_MOVES = 4,
+    AQ_SOURCE = 8,
+    AQ_HAS_RESULTS = 16,
+    AQ_INTEGERS = 32,
+    AQ_EXPENSIVE = 64,
 };
 
 typedef enum AqLowering {

@@ -213,8 +213,8 @@ typedef struct AqTable {
     int64_t rows;
     int columns;
     const char *const *names; /* the header line, or x, y, z, or x1, x2, ... */
-    double *values;     /* (rows, columns), finite; malloc'd: aq_table_free */
-    int64_t left_out;   /* rows with a value that is missing or not finite */
+    double *values;       /* (rows, columns), finite; malloc'd: aq_table_free */
+    int64_t left_out;     /* rows with a value that is missing or not finite */
     int64_t missing_line; /* of the first such value; lines count from 1 */
     int missing_column;   /* from 0 */
 } AqTable;
@@ -238,7 +238,7 @@ typedef struct AqPoints {
     int64_t count, left_out;
     int columns;
     AqColumn *column;
-    float *x; /* (count, columns) */
+    float *x;        /* (count, columns) */
     int class_count; /* point i is of class i % class_count */
     const char *const *classes;
     AqHash fingerprint;
@@ -293,9 +293,9 @@ const char *aq_dataset_describe(const AqDataset *set);
 size_t aq_dataset_bytes(const AqDataset *set); /* memory held by pictures */
 /* The same for the same pixels, names and labels: to tell changed data. */
 AqHash aq_dataset_fingerprint(const AqDataset *set);
-/* A point, or (height, width, channels) floats v / 127.5 - 1.  crop_y, crop_x in [0, 1]
- * place the sample within a picture that is longer than it: 0.5 is the centre.
- * Several threads may fetch at once. */
+/* A point, or (height, width, channels) floats v / 127.5 - 1.  crop_y, crop_x
+ * in [0, 1] place the sample within a picture that is longer than it: 0.5 is
+ * the centre. Several threads may fetch at once. */
 AqStatus aq_dataset_fetch(const AqDataset *set, int64_t index, bool flip,
                           float crop_x, float crop_y, float *out,
                           AqError *error);
