@@ -129,6 +129,7 @@ static AqContractShape shape_of(const AqContraction *c, int tile_rows)
     const AqPart *p = c->parts;
     AqContractShape shape = {
         .products = c->n_parts * c->batches,
+        .by_rows = c->panel == AQ_PANEL_ROWS,
         .taps = c->panel == AQ_PANEL_K ? p->m / p->group : 1,
         .b_stride = p->b_n == 1 && p->b_channels == p->k ? p->b_j : 0};
     for (; p < c->parts + c->n_parts; p++) {

@@ -165,6 +165,7 @@ typedef struct AqContractShape {
     int64_t tiles;    /* register tiles along m */
     int64_t taps;     /* that read A once: in form "rows" each copies it */
     int64_t b_stride; /* of k where B can be read in place, else 0 */
+    bool by_rows;     /* form "rows" */
 } AqContractShape;
 
 void aq_contract_choose(const AqContractShape *shape, const AqTarget *target,

@@ -49,13 +49,17 @@ static int64_t block_of(int64_t count, int64_t pieces)
     return ceil_div(count, pieces);
 }
 
+/* B is best read where it lies, strip by strip, but for rows that are far apart
+ * next to an A that is read in place as well.  Transposed, it is packed once
+ * for all tasks where there are many. */
 static void choose_b_place(const AqContractShape *s, AqBlocks *b)
 {
-    bool reused = ceil_div(s->m, b->rows) > 1;
-    if (s->b_stride && (s->b_stride <= 1024 || !reused))
+    enum { FAR = 1024, FEW_BLOCKS = 2 };
+    bool few = ceil_div(s->m, b->rows) <= FEW_BLOCKS;
+    if (s->b_stride && (s->by_rows || s->b_stride <= FAR))
         b->b_place = AQ_B_IN_PLACE;
     else
-        b->b_place = reused ? AQ_B_SHARED : AQ_B_TASK;
+        b->b_place = few ? AQ_B_TASK : AQ_B_SHARED;
 }
 
 void aq_contract_choose(const AqContractShape *s, const AqTarget *target,
