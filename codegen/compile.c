@@ -288,6 +288,8 @@ static AqStatus compile(AqPlan *plan, AqCode *code, const AqGraph *graph,
         if (plan_kernel(plan, graph, kernels[i], &plan->kernels[i], error))
             return error->status;
     const AqCompileOptions *options = plan->options;
+    if (options->dump_dir && aq_make_folders(options->dump_dir, error))
+        return error->status;
     if (!options->no_cache && !options->dump_dir)
         plan->cache = aq_cache_open(options->cache_dir, code->arena);
     int threads = options->threads > 0 ? options->threads : aq_cpu_count();
