@@ -157,9 +157,13 @@ AqStatus aq_model_open(const char *name, const char *folder, AqModelFile *model,
 {
     *model = (AqModelFile){0};
     size_t length = strlen(name);
-    bool is_path =
-        strchr(name, '/') || (length > 2 && !strcmp(name + length - 2, ".c"));
-    if (!is_path) {
+    bool is_c = length > 2 && !strcmp(name + length - 2, ".c");
+    if (!is_c && (strchr(name, '/') || aq_file_exists(name)))
+        return aq_fail(error, AQ_BAD_INPUT,
+                       "%s: is no model: a model is a C file (its name ends in "
+                       ".c) or the name of one of the library",
+                       name);
+    if (!is_c) {
         model->info = aq_builtin_find(name, error);
         if (model->info)
             read_builtin_source(model);

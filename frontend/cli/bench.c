@@ -7,8 +7,7 @@
 
 static const AqCliOption options[] = {
     {"batch", "N", "pictures a step (default 8)"},
-    {"size", "N|HxW", "of the pictures (default 32)"},
-    {"channels", "N", "of the pictures (default 3)"},
+    AQ_CLI_SHAPE_OPTIONS,
     {"set", "NAME=VALUE", "an option of the model"},
     {"steps", "N", "steps timed (default 5)"},
     {"kernels", NULL, "where the time goes, kernel by kernel"},
@@ -41,8 +40,7 @@ static AqStatus read_options(Bench *b, AqOptimizer *optimizer)
     b->task.settings = b->settings;
     aq_cli_settings(cli, b->settings, AQ_COUNT(b->settings),
                     &b->task.n_settings);
-    aq_cli_size(cli, "size", 32, &b->task.height, &b->task.width);
-    b->task.channels = (int)aq_cli_int(cli, "channels", 3, 1, 4096);
+    aq_cli_shape(cli, &b->task);
     b->task.batch = (int)aq_cli_int(cli, "batch", 8, 1, 65536);
     b->steps = (int)aq_cli_int(cli, "steps", 5, 1, 10000);
     aq_cli_process(cli, &b->task.process);

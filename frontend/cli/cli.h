@@ -76,6 +76,14 @@ AqStatus aq_cli_settings(AqCli *cli, AqSetting *settings, int most, int *count);
 AqStatus aq_cli_size(AqCli *cli, const char *option, int otherwise, int *height,
                      int *width);
 
+/* What a model is given, for info, graph and bench. */
+#define AQ_CLI_SHAPE_OPTIONS                                                   \
+    {"size", "N|HxW", "of the pictures (default 32); 0: points"},              \
+    {                                                                          \
+        "channels", "N", "of the pictures, or numbers of a point (default 3)"  \
+    }
+AqStatus aq_cli_shape(AqCli *cli, AqTask *task);
+
 /* process.c: the diffusion process, for train, graph and bench */
 #define AQ_CLI_PROCESS_OPTIONS                                                 \
     {"schedule", "NAME", "linear, scaled_linear or cosine (default linear)"},  \

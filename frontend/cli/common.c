@@ -118,3 +118,13 @@ AqStatus aq_cli_size(AqCli *cli, const char *option, int otherwise, int *height,
                        option, text, LARGEST);
     return AQ_OK;
 }
+
+AqStatus aq_cli_shape(AqCli *cli, AqTask *task)
+{
+    task->channels = (int)aq_cli_int(cli, "channels", 3, 1, 4096);
+    if (!strcmp(aq_cli_text(cli, "size", ""), "0"))
+        task->height = task->width = 0;
+    else
+        aq_cli_size(cli, "size", 32, &task->height, &task->width);
+    return cli->error.status;
+}

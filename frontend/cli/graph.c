@@ -9,8 +9,7 @@ static const AqCliOption options[] = {
      "model (default), training, optimized (before fusion) or kernels"},
     {"depth", "N", "levels of scopes opened (default: as many as fit)"},
     {"scope", "S", "draw this scope alone, such as down_blocks.0"},
-    {"size", "N|HxW", "of the pictures (default 32); 0: points"},
-    {"channels", "N", "of the pictures (default 3)"},
+    AQ_CLI_SHAPE_OPTIONS,
     {"batch", "N", "pictures a step (default 8)"},
     {"set", "NAME=VALUE", "an option of the model"},
     {"level", "3|4", "optimize for AVX2 (3) or AVX-512 (4)"},
@@ -51,11 +50,7 @@ static AqStatus read_options(Picture *p)
     p->task.settings = p->settings;
     aq_cli_settings(cli, p->settings, AQ_COUNT(p->settings),
                     &p->task.n_settings);
-    if (!strcmp(aq_cli_text(cli, "size", ""), "0"))
-        p->task.height = p->task.width = 0;
-    else
-        aq_cli_size(cli, "size", 32, &p->task.height, &p->task.width);
-    p->task.channels = (int)aq_cli_int(cli, "channels", 3, 1, 4096);
+    aq_cli_shape(cli, &p->task);
     p->task.batch = (int)aq_cli_int(cli, "batch", 8, 1, 65536);
     p->seconds = aq_cli_real(cli, "time-out", 30, 0.001, 1e6);
     aq_cli_process(cli, &p->task.process);
@@ -146,7 +141,7 @@ const AqCliCommand aq_cli_graph = {
     .summary = "draw what a model becomes",
     .details = "Boxes are scopes until --depth opens them; equal neighbours "
                "are folded into one.\nThe backward half of a step is a column "
-               "that is drawn upwards, beside the forward.\n",
+               "that is drawn upwards, beside\nthe forward.",
     .options = options,
     .n_options = AQ_COUNT(options),
     .run = graph_command,

@@ -7,8 +7,7 @@
 #include <sys/stat.h>
 
 static const AqCliOption options[] = {
-    {"size", "N|HxW", "for a model: of the pictures (default 32)"},
-    {"channels", "N", "for a model: of the pictures (default 3)"},
+    AQ_CLI_SHAPE_OPTIONS,
     {"set", "NAME=VALUE", "for a model: one of its options"},
     {"tensors", NULL, "for a model: list its parameters"},
 };
@@ -78,6 +77,16 @@ static void print_params(const AqParamTable *params)
     }
 }
 
+static const char *shape_of_task(char *text, size_t size, const AqTask *task)
+{
+    if (task->height == 0)
+        snprintf(text, size, "a point of %d numbers", task->channels);
+    else
+        snprintf(text, size, "a picture of %dx%dx%d", task->height, task->width,
+                 task->channels);
+    return text;
+}
+
 static void model_info(AqCli *cli, const char *name)
 {
     AqModelFile model;
@@ -88,17 +97,17 @@ static void model_info(AqCli *cli, const char *name)
         return;
     task.model = model.info;
     aq_cli_settings(cli, settings, AQ_COUNT(settings), &task.n_settings);
-    aq_cli_size(cli, "size", 32, &task.height, &task.width);
-    task.channels = (int)aq_cli_int(cli, "channels", 3, 1, 4096);
+    aq_cli_shape(cli, &task);
     AqGraph *graph =
         cli->error.status ? NULL : aq_forward_graph(&task, &seen, &cli->error);
     const AqParamTable *params = graph ? aq_params(graph) : NULL;
     if (params) {
         printf("%s: %s\n", model.info->name, model.info->doc);
-        printf("%lld parameters in %d tensors; at %dx%dx%d one picture takes "
-               "%.3f GMAC forward\n",
-               (long long)params->trained, params->count, task.height,
-               task.width, task.channels, aq_graph_flops(graph) / 2e9);
+        char shape[64];
+        printf("%lld parameters in %d tensors; %s takes %.3g GMAC forward\n",
+               (long long)params->trained, params->count,
+               shape_of_task(shape, sizeof shape, &task),
+               aq_graph_flops(graph) / 2e9);
         print_options(seen);
         if (aq_cli_given(cli, "tensors"))
             print_params(params);

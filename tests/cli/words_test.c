@@ -1,0 +1,308 @@
+/* What the program says: help, versions, and a sentence for every mistake. */
+#include "tests/cli/program.h"
+
+#include <setjmp.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define SMALL "--size 8 --batch 2 --set channels=32 --set mults=1,2"
+#define TRAIN "train ddpm_unet --out run --steps 2 "
+#define SMILEYS "--data emoji:smileys "
+
+static const char *const commands[] = {"train", "sample", "graph", "info",
+                                       "bench"};
+
+/* No line is longer than a terminal. */
+static void check_width(const char *text)
+{
+    for (const char *line = text; *line; line += strcspn(line, "\n") + 1) {
+        if (strcspn(line, "\n") > 80)
+            fail_msg("longer than 80: %.100s", line);
+        if (!strchr(line, '\n'))
+            break;
+    }
+}
+
+static void test_help(void **state)
+{
+    (void)state;
+    aq_expect(0, "usage: aquatint COMMAND", "--help");
+    for (int i = 0; i < AQ_COUNT(commands); i++) {
+        assert_non_null(strstr(aq_printed(), commands[i]));
+    }
+    for (int i = 0; i < AQ_COUNT(commands); i++) {
+        char usage[64];
+        snprintf(usage, sizeof usage, "usage: aquatint %s ", commands[i]);
+        aq_expect(0, usage, "%s --help", commands[i]);
+        check_width(aq_printed());
+        assert_string_equal(aq_complained(), "");
+        aq_expect(0, usage, "%s -h", commands[i]);
+    }
+    aq_expect(2, "usage: aquatint COMMAND", "%s", "");
+}
+
+static void test_version(void **state)
+{
+    (void)state;
+    aq_expect(0, "aquatint " AQ_VERSION "\n", "--version");
+    assert_non_null(strstr(aq_printed(), "LLVM"));
+    assert_non_null(strstr(aq_printed(), "OpenBLAS"));
+}
+
+typedef struct Mistake {
+    const char *arguments;
+    int status;
+    const char *sentence; /* the end of stderr is "aquatint: " and this */
+} Mistake;
+
+static void check(const Mistake *mistakes, int count)
+{
+    for (int i = 0; i < count; i++) {
+        const Mistake *m = &mistakes[i];
+        aq_expect(m->status, m->sentence, "%s", m->arguments);
+        const char *last = strstr(aq_complained(), "aquatint: ");
+        for (const char *at = last; at; at = strstr(at + 1, "\naquatint: "))
+            last = at;
+        if (!last || !strstr(last, m->sentence) ||
+            strchr(strstr(last, m->sentence), '\n')[1])
+            fail_msg("%s: not the last line:\n%s", m->arguments,
+                     aq_complained());
+    }
+}
+
+static void test_words(void **state)
+{
+    (void)state;
+    const Mistake mistakes[] = {
+        {"trian", 2,
+         "unknown command trian: did you mean train (aquatint --help lists "
+         "them)"},
+        {"train --stps 4", 2,
+         "unknown option --stps: did you mean --steps (aquatint train --help "
+         "lists them)"},
+        {"train -x", 2, "unknown option -x (aquatint train --help lists them)"},
+        {"train --no-flip=3", 2, "option --no-flip takes no value"},
+        {TRAIN "--batch", 2, "option --batch needs a value"},
+        {"train", 1,
+         "no model: give a C file, or the name of a model of the library"},
+        {"train ddpm_unet mlp2d", 1, "one model at a time"},
+        {"train ddpm_unet --steps 3", 1,
+         "--out is missing: the folder of the run"},
+        {"train ddpm_unet --out run " SMILEYS, 1,
+         "say when to stop: --steps, --minutes or --hours"},
+        {TRAIN, 1, "--data is missing: a folder of pictures, or emoji"},
+        {"sample", 1, "give the folder of one run (aquatint sample --help)"},
+        {"bench", 1, "give one model"},
+        {"info", 1, "give a run's folder, a model or a .safetensors file"},
+    };
+    check(mistakes, AQ_COUNT(mistakes));
+}
+
+static void test_values(void **state)
+{
+    (void)state;
+    const Mistake mistakes[] = {
+        {TRAIN SMILEYS "--batch x", 1, "--batch x: not a whole number"},
+        {TRAIN SMILEYS "--batch 0", 1,
+         "--batch 0: must lie between 1 and 65536"},
+        {TRAIN SMILEYS "--batch 99999999999999999999", 1,
+         "--batch 99999999999999999999: not a whole number"},
+        {TRAIN SMILEYS "--lr nan", 1, "--lr nan: not a number"},
+        {TRAIN SMILEYS "--ema 1", 1, "--ema 1: must lie between 0 and 1"},
+        {TRAIN SMILEYS "--size 8x", 1,
+         "--size 8x: write a size such as 32, or HEIGHTxWIDTH, up to 4096"},
+        {TRAIN SMILEYS "--channels 2", 1, "--channels 2: must be 1, 3 or 4"},
+        {TRAIN SMILEYS "--optimizer lion", 1,
+         "--optimizer lion: must be one of adamw, adam, sgd, rmsprop, adagrad"},
+        {"train ddpm_unet --out run --minutes 1 --rate cosine " SMILEYS, 1,
+         "--rate cosine falls to 0 at the last step: give --steps"},
+        {TRAIN SMILEYS "--memory lots", 1,
+         "--memory lots: not a size (such as 300M or 8G)"},
+        {TRAIN SMILEYS "--level 5", 1, "--level 5: must lie between 3 and 4"},
+        {TRAIN SMILEYS "--dump fus", 1,
+         "--dump fus: there is no such pass (there are: input, simplify, "
+         "split, tidy, fuse)"},
+        {TRAIN SMILEYS "--timesteps 20 --sample-steps 21", 1,
+         "--sample-steps 21: must lie between 1 and 20"},
+        {TRAIN SMILEYS "--set channels", 1, "--set channels: write NAME=VALUE"},
+    };
+    check(mistakes, AQ_COUNT(mistakes));
+}
+
+static void test_models(void **state)
+{
+    (void)state;
+    aq_shell("echo 'int x;' >none.c; echo 'int f(void) { return y; }' "
+             ">broken.c; echo hello >text.png");
+    const Mistake mistakes[] = {
+        {TRAIN SMILEYS "--set chanels=3", 1,
+         "model ddpm_unet has no option \"chanels\"; did you mean "
+         "\"channels\"?"},
+        {TRAIN SMILEYS "--set channels=abc", 1,
+         "option channels=abc: a whole number from 1 to 65536 is needed"},
+        {TRAIN SMILEYS "--size 30", 1,
+         "pictures of 30x30 cannot be halved 3 times: both sides must be "
+         "multiples of 8"},
+        {"train mlp2d --out run --steps 2 " SMILEYS, 1,
+         "mlp2d is for points (N, C), not for images"},
+        {"train ddpm_unit --out run --steps 2 " SMILEYS, 1,
+         "there is no model \"ddpm_unit\" in the library (did you mean "
+         "\"ddpm_unet\"?); there are: ddpm_unet, dit, mlp2d"},
+        {"train missing.c --out run --steps 2 " SMILEYS, 1,
+         "missing.c: cannot open: No such file or directory"},
+        {"train none.c --out run --steps 2 " SMILEYS, 1,
+         "none.c: defines no model; write AQ_MODEL(name, \"what it is\") { "
+         "... }"},
+        {"train broken.c --out run --steps 2 " SMILEYS, 1,
+         "broken.c: the C compiler found errors (shown above)"},
+        {"info text.png", 1,
+         "text.png: is no model: a model is a C file (its name ends in .c) or "
+         "the name of one of the library"},
+        {"info ./ddpm_unet", 1, "./ddpm_unet: is no model: "},
+    };
+    check(mistakes, AQ_COUNT(mistakes));
+    aq_expect(1, "broken.c:1:22: error: ", "info broken.c");
+    aq_expect(1, "'nowhere-cc' cannot be run: No such file or directory",
+              "info missing.c; CC=nowhere-cc aquatint info none.c");
+}
+
+static void test_data(void **state)
+{
+    (void)state;
+    aq_shell("mkdir -p empty bad; echo hello >bad/x.png");
+    const Mistake mistakes[] = {
+        {TRAIN SMALL " --data nowhere", 1,
+         "nowhere: is no folder of pictures; the data can be a folder with PNG "
+         "or JPEG files, emoji, or emoji:smileys"},
+        {TRAIN SMALL " --data empty", 1,
+         "empty: no picture in it or below it: files are taken that end in "
+         ".png, .jpg or .jpeg"},
+        {TRAIN SMALL " --data bad", 1,
+         "bad: none of its 1 pictures can be used; the first: bad/x.png: holds "
+         "neither a PNG nor a JPEG picture"},
+        {TRAIN SMALL " --data bad --labels", 1, "bad: none of its 1 pictures"},
+        {TRAIN SMALL " --data emoji:nothing", 1,
+         "emoji:nothing: no group of emoji is called so"},
+        {TRAIN SMALL " " SMILEYS "--memory 1M", 1,
+         "--memory allows 1 MiB: choose a smaller batch, size or model"},
+        {TRAIN SMALL " " SMILEYS "--memory 10", 1,
+         "the data alone take 1 MiB, and --memory allows 0"},
+    };
+    check(mistakes, AQ_COUNT(mistakes));
+    assert_int_not_equal(aq_shell("ls run"), 0); /* nothing is left behind */
+}
+
+static void test_folders(void **state)
+{
+    (void)state;
+    aq_shell("touch file; mkdir -p run2; echo '{}' >run2/run.json; mkdir -p "
+             "run3; echo '{' >run3/run.json");
+    const Mistake mistakes[] = {
+        {"train ddpm_unet --out run2 --steps 2 " SMILEYS, 1,
+         "run2: there is a run already; go on with --resume run2, or choose "
+         "another folder"},
+        {"train ddpm_unet --out file --steps 2 " SMILEYS SMALL, 1,
+         "cannot make the folder: Not a directory"},
+        {"train ddpm_unet --out file/below --steps 2 " SMILEYS SMALL, 1,
+         "file/below: cannot make the folder: Not a directory"},
+        {"train ddpm_unet --out /proc/here --steps 2 " SMILEYS SMALL, 1,
+         "/proc/here: cannot make the folder: "},
+        {"train --resume nowhere", 1,
+         "nowhere: is no run (it has no run.json)"},
+        {"train --resume run2", 1, "run2/run.json: is no run of this version"},
+        {"train --resume run3", 1, "run3/run.json:"},
+        {"train --resume run2 --lr 3", 1,
+         "--lr cannot change when a run is resumed"},
+        {"train ddpm_unet --resume run2", 1,
+         "ddpm_unet: a resumed run has its model already"},
+        {"sample nowhere", 1, "nowhere: is no run (it has no run.json)"},
+        {"info nowhere", 1,
+         "there is no model \"nowhere\" in the library; there are: "},
+        {"info nowhere.safetensors", 1,
+         "nowhere.safetensors: cannot open: No such file or directory"},
+    };
+    check(mistakes, AQ_COUNT(mistakes));
+}
+
+static void test_streams(void **state)
+{
+    (void)state;
+    aq_expect(1, "standard output could not be written",
+              "info mlp2d "
+              "--size 0 >&-");
+    aq_expect(1, "standard output could not be written",
+              "--version "
+              ">/dev/full");
+    aq_expect(1, "standard output could not be written",
+              "train --help "
+              ">/dev/full");
+    /* a reader that goes away ends nothing badly */
+    assert_int_equal(aq_shell("{ aquatint info ddpm_unet --tensors; echo "
+                              "$? >status; } | head -1 >/dev/null; "
+                              "test $(cat status) -le 1"),
+                     0);
+    /* what is printed does not land in a file that took the number */
+    aq_shell("aquatint info ddpm_unet --size 8 >&- 2>&- <&-");
+    assert_string_equal(aq_printed(), "");
+}
+
+static void test_info(void **state)
+{
+    (void)state;
+    aq_expect(0, "35746307 parameters in 328 tensors", "info ddpm_unet");
+    assert_non_null(strstr(aq_printed(), "channels=128"));
+    aq_expect(0, "channels=32", "info ddpm_unet --set channels=32 --tensors");
+    assert_non_null(strstr(aq_printed(), "(default 128)"));
+    assert_non_null(strstr(aq_printed(), "conv_in.weight"));
+    assert_non_null(strstr(aq_printed(), "[32, 3, 3, 3]"));
+    aq_expect(0, "; a point of 2 numbers takes ",
+              "info mlp2d --size 0 "
+              "--channels 2");
+    aq_expect(0, "ddpm_unet: ", "info %s/models/ddpm_unet.c", AQ_SOURCE_DIR);
+    aq_shell("head -c 100 /dev/zero >bad.safetensors");
+    aq_expect(1, "aquatint: bad.safetensors: ", "info bad.safetensors");
+}
+
+static void test_dumps(void **state)
+{
+    (void)state;
+    const char *const passes[] = {"input", "simplify", "split", "tidy", "fuse"};
+    for (int i = 0; i < AQ_COUNT(passes); i++) {
+        aq_expect(0, "graph {\n",
+                  "bench ddpm_unet " SMALL " --steps 1 --dump %s", passes[i]);
+        bool kernels = strstr(aq_printed(), "= kernel ") != NULL;
+        assert_int_equal(kernels, i == 4);
+        assert_non_null(strstr(aq_printed(), "ddpm_unet.c:"));
+    }
+    aq_shell("aquatint bench ddpm_unet " SMALL " --steps 1 --time-passes");
+    assert_non_null(strstr(aq_complained(), "pass fuse"));
+}
+
+static void test_bench(void **state)
+{
+    (void)state;
+    aq_expect(0, "GFLOP/s", "bench ddpm_unet " SMALL " --steps 2 --kernels");
+    assert_non_null(strstr(aq_printed(), "conv2d f32["));
+    assert_non_null(strstr(aq_printed(), " kernels\n"));
+    aq_expect(0, "\"model\": \"ddpm_unet\"",
+              "bench ddpm_unet " SMALL " --steps 2 --json | python3 -c "
+              "'import json,sys; d = json.load(sys.stdin); assert "
+              "d[\"step_s\"] > 0; print(\"\\\"model\\\": \\\"%%s\\\"\" %% "
+              "d[\"model\"])' || aquatint bench ddpm_unet " SMALL
+              " --steps 2 --json");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_help),    cmocka_unit_test(test_version),
+        cmocka_unit_test(test_words),   cmocka_unit_test(test_values),
+        cmocka_unit_test(test_models),  cmocka_unit_test(test_data),
+        cmocka_unit_test(test_folders), cmocka_unit_test(test_streams),
+        cmocka_unit_test(test_info),    cmocka_unit_test(test_dumps),
+        cmocka_unit_test(test_bench),
+    };
+    return cmocka_run_group_tests_name("words", tests, aq_program_setup,
+                                       aq_program_teardown);
+}
