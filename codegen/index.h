@@ -57,6 +57,11 @@ struct AqIndexTable {
 /* A sum whose terms are sorted by atom and not zero. */
 AqIndex aq_index_intern(AqIndexTable *t, const AqSum *sum);
 
+/* fa a + fb b */
+AqIndex aq_index_combine(AqIndexTable *t, AqIndex a, int64_t fa, AqIndex b,
+                         int64_t fb);
+/* Memory ended: the zero stands for what could not be made. */
+AqIndex aq_index_failed(AqIndexTable *t);
 /* The atom, or its equal; a constant where only one value is possible. */
 AqIndex aq_index_atom(AqIndexTable *t, AqAtom atom);
 bool aq_atom_varies(const AqIndexTable *t, int32_t atom); /* with the lane */
