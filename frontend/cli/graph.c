@@ -11,6 +11,7 @@ static const AqCliOption options[] = {
     {"scope", "S", "draw this scope alone, such as down_blocks.0"},
     AQ_CLI_SHAPE_OPTIONS,
     {"batch", "N", "pictures a step (default 8)"},
+    {"classes", "N", "classes of the pictures (default: none)"},
     {"set", "NAME=VALUE", "an option of the model"},
     {"level", "3|4", "optimize for AVX2 (3) or AVX-512 (4)"},
     {"time-out", "SECONDS", "stop dot after this time (default 30)"},
@@ -52,6 +53,7 @@ static AqStatus read_options(Picture *p)
                     &p->task.n_settings);
     aq_cli_shape(cli, &p->task);
     p->task.batch = (int)aq_cli_int(cli, "batch", 8, 1, 65536);
+    p->task.classes = (int)aq_cli_int(cli, "classes", 0, 1, 1000000);
     p->seconds = aq_cli_real(cli, "time-out", 30, 0.001, 1e6);
     aq_cli_process(cli, &p->task.process);
     aq_cli_optimizer(cli, 1000, &p->optimizer);

@@ -127,6 +127,23 @@ static void test_drawn(void **state)
     assert_false(aq_file_exists(r->text));
 }
 
+static void test_model(void **state)
+{
+    const Room *r = *state;
+    AqError error = {0};
+    AqTask task = {
+        .model = aq_builtin_find("mlp2d", &error), .batch = 4, .channels = 2};
+    char *data = NULL;
+    size_t bytes = 0;
+    stand_in(r, "exec /bin/cat \"$2\"");
+    assert_int_equal(aq_draw_model(&task, r->svg, 5, &error), AQ_OK);
+    assert_int_equal(aq_file_read(r->svg, 1 << 20, &data, &bytes, &error),
+                     AQ_OK);
+    assert_non_null(strstr(data, "mlp2d, forward"));
+    assert_non_null(strstr(data, "blocks.0–2 ×3"));
+    free(data);
+}
+
 /* Graphviz may fail in routing curves; straight lines always work. */
 static void test_lines_where_curves_fail(void **state)
 {
@@ -175,6 +192,7 @@ int main(void)
         TEST(test_dying),
         TEST(test_empty_picture),
         TEST(test_drawn),
+        TEST(test_model),
         TEST(test_lines_where_curves_fail),
         TEST(test_old_picture_stays),
         TEST(test_endings),
