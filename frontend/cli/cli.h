@@ -22,6 +22,8 @@ typedef struct AqCli {
     const char *value[AQ_CLI_MOST_OPTIONS]; /* by option; NULL: not given */
     const char *sets[AQ_CLI_MOST_WORDS];    /* every --set, in order */
     int n_sets;
+    char *names[AQ_CLI_MOST_WORDS]; /* of settings; freed at the end */
+    int n_names;
     const char *words[AQ_CLI_MOST_WORDS]; /* what is no option */
     int n_words;
     AqError error;

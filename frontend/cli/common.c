@@ -86,10 +86,11 @@ AqStatus aq_cli_settings(AqCli *cli, AqSetting *settings, int most, int *count)
             return aq_fail(&cli->error, AQ_BAD_INPUT,
                            "--set %s: write NAME=VALUE", cli->sets[i]);
         char *name = strndup(cli->sets[i], (size_t)(equals - cli->sets[i]));
-        if (!name || *count == most) {
+        if (!name || *count == most || cli->n_names == AQ_CLI_MOST_WORDS) {
             free(name);
             return aq_fail(&cli->error, AQ_BAD_INPUT, "too many times --set");
         }
+        cli->names[cli->n_names++] = name;
         settings[(*count)++] = (AqSetting){name, equals + 1};
     }
     return AQ_OK;

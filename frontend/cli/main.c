@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const AqCliCommand *const commands[] = {
@@ -65,7 +66,10 @@ static int run(const AqCliCommand *command, int argc, char **argv)
         aq_cli_help(command, stdout);
         return 0;
     }
-    return command->run(&cli);
+    int status = command->run(&cli);
+    for (int i = 0; i < cli.n_names; i++)
+        free(cli.names[i]);
+    return status;
 }
 
 static int command(int argc, char **argv)
