@@ -94,13 +94,11 @@ static void take_shapes(const AqGraph *body, const AqNode *node, AqAttend *a)
 
 /* ---- sizes, from shapes and target alone ---- */
 
-/* Rows of a panel lie an odd number of cache lines apart, in few classes. */
+/* Rows of a panel lie an odd number of cache lines apart, so that those of a
+ * tile fall into different sets of a cache. */
 static int64_t panel_row(int64_t depth)
 {
-    int64_t size = 64;
-    while (size < depth)
-        size *= 2;
-    return size + 16;
+    return (aq_ceil_div(depth, 16) | 1) * 16;
 }
 
 /* Halves `n`, a multiple of the tile, for large heads. */
@@ -117,13 +115,33 @@ static void set_common(const AqTarget *target, AqAttend *a)
 {
     a->lanes = target->vector;
     a->width = 2 * a->lanes;
-    a->tile = aq_attend_rows(target);
+    a->tile = aq_attend_rows(target, 2);
+    for (int v = 0; v < 3; v++)
+        a->outer_rows[v] = aq_attend_rows(target, v + 1);
     a->panel = panel_row(a->depth);
     a->depth_rows =
         AQ_MAX(aq_round_up(a->depth, a->tile), aq_round_up(a->depth, a->lanes));
 }
 
-static void set_forward(AqAttend *a)
+static int64_t place_in_work(int64_t *floats, int64_t count)
+{
+    int64_t at = *floats;
+    *floats += aq_round_up(count, 16);
+    return at;
+}
+
+/* Two panels of `tokens` tokens, and room to read past the last rows. */
+static int64_t place_sides(AqAttend *a, int64_t tokens)
+{
+    int64_t floats = 0, heads = a->batch * a->heads;
+    for (int i = 0; i < 2; i++)
+        a->side_at[i] = place_in_work(&floats, heads * tokens * a->panel);
+    place_in_work(&floats, a->tile * a->panel);
+    return floats;
+}
+
+/* These return the floats of the workspace. */
+static int64_t set_forward(AqAttend *a)
 {
     int64_t strips = AQ_MIN(aq_ceil_div(a->queries, a->width), AQ_MOST_STRIPS);
     int64_t heads = a->batch * a->heads;
@@ -132,26 +150,47 @@ static void set_forward(AqAttend *a)
         strips /= 2;
     a->along = strips * a->width;
     a->across = fewer_rows(96, a->depth, 256);
+    a->side[0] = AQ_K;
+    a->side[1] = AQ_V;
+    return place_sides(a, a->keys);
 }
 
-static void set_backward(const AqTarget *target, AqAttend *a)
+static int64_t set_backward(const AqTarget *target, AqAttend *a)
 {
     int64_t strips = AQ_MIN(aq_ceil_div(a->keys, a->width), AQ_MOST_STRIPS);
     int64_t strip_bytes = 5 * 4 * a->width * a->depth;
+    int64_t heads = a->batch * a->heads;
     while (strips > 1 && strips * strip_bytes > target->l2 / 3)
         strips /= 2;
     a->along = strips * a->width;
-    a->across = fewer_rows(96, a->depth, 128);
+    a->across = fewer_rows(96, a->depth, 256);
     int64_t blocks = aq_ceil_div(a->keys, a->along);
-    int64_t wanted = aq_ceil_div(FEW_TASKS, a->batch * a->heads);
+    int64_t wanted = aq_ceil_div(FEW_TASKS, heads);
     a->per_split = aq_ceil_div(blocks, AQ_MIN(wanted, blocks));
     a->splits = aq_ceil_div(blocks, a->per_split);
+    a->side[0] = AQ_Q;
+    a->side[1] = AQ_DOUT;
+    int64_t floats = place_sides(a, a->queries);
+    /* a tile's rows may end behind the last query */
+    a->slope_at = place_in_work(&floats, heads * a->queries + AQ_WHOLE_ROWS);
+    a->lse_at = place_in_work(&floats, heads * a->queries + AQ_WHOLE_ROWS);
+    a->dq_rows = aq_round_up(a->queries, AQ_WHOLE_ROWS);
+    a->dq_at = floats;
+    if (a->result[0] >= 0)
+        place_in_work(&floats, a->splits * heads * a->dq_rows * a->panel);
+    return floats;
 }
 
-static AqStatus analyse(const AqKernel *kernel, AqAttend *a, bool *backward,
-                        AqError *error)
+typedef struct Attention {
+    AqAttend a;
+    bool backward;
+    int64_t work; /* floats */
+} Attention;
+
+static AqStatus analyse(const AqKernel *kernel, Attention *t, AqError *error)
 {
-    *a = (AqAttend){0};
+    AqAttend *a = &t->a;
+    *t = (Attention){.work = 0};
     AqId id = find_attention(kernel->body);
     if (id == AQ_NO_NODE)
         return complain(kernel, "holds no attention", error);
@@ -159,43 +198,39 @@ static AqStatus analyse(const AqKernel *kernel, AqAttend *a, bool *backward,
     if (find_inputs(kernel, node, a, error) ||
         find_results(kernel, id, a, error))
         return error->status;
-    *backward = node->op == AQ_OP_attention_gradient;
+    t->backward = node->op == AQ_OP_attention_gradient;
     take_shapes(kernel->body, node, a);
     set_common(kernel->target, a);
-    if (*backward)
-        set_backward(kernel->target, a);
-    else
-        set_forward(a);
+    t->work = t->backward ? set_backward(kernel->target, a) : set_forward(a);
     return AQ_OK;
 }
 
-static bool has_join(const AqAttend *a)
+static bool has_join(const Attention *t)
 {
-    return a->splits > 1 && a->result[0] >= 0;
+    return t->backward && t->a.result[0] >= 0;
 }
 
 static AqStatus attend_layout(const AqKernel *kernel, AqKernelLayout *layout,
                               AqError *error)
 {
-    AqAttend a;
-    bool backward;
-    if (analyse(kernel, &a, &backward, error))
+    Attention t;
+    if (analyse(kernel, &t, error))
         return error->status;
-    int64_t heads = a.batch * a.heads;
-    *layout = (AqKernelLayout){.n_stages = 1};
-    if (!backward) {
-        layout->tasks[0] = heads * aq_ceil_div(a.queries, a.along);
-        layout->scratch = 4 * aq_attend_forward_scratch(&a);
-        return AQ_OK;
-    }
-    layout->tasks[0] = heads * a.splits;
-    layout->scratch = 4 * aq_attend_backward_scratch(&a);
-    if (has_join(&a)) {
-        int64_t floats = a.batch * a.queries * a.row;
-        layout->n_stages = 2;
-        layout->tasks[1] = aq_ceil_div(floats, AQ_JOIN_FLOATS);
-        layout->workspace = 4 * floats * (a.splits - 1);
-    }
+    const AqAttend *a = &t.a;
+    int64_t heads = a->batch * a->heads;
+    int64_t blocks = aq_ceil_div(a->queries, a->along);
+    int64_t met = t.backward ? a->queries : a->keys;
+    int64_t scratch = t.backward ? aq_attend_backward_scratch(a)
+                                 : aq_attend_forward_scratch(a);
+    *layout = (AqKernelLayout){
+        .n_stages = has_join(&t) ? 3 : 2,
+        .tasks = {a->batch * aq_ceil_div(met, AQ_TOKENS),
+                  heads * (t.backward ? a->splits : blocks)},
+        .workspace = 4 * t.work + 64, /* to be aligned */
+        .scratch = 4 * scratch,
+    };
+    if (has_join(&t))
+        layout->tasks[2] = a->batch * aq_ceil_div(a->queries, AQ_TOKENS);
     return AQ_OK;
 }
 
@@ -214,14 +249,19 @@ static AqStatus link_leaf(AqPlan *plan, size_t offset, const char *name,
                      error);
 }
 
-static AqStatus link_tile(AqPlan *plan, size_t offset, AqTileKind kind,
-                          int vectors, bool masked, int64_t panel,
-                          AqError *error)
+static AqStatus link_tile(AqPlan *plan, size_t offset, const AqAttend *a,
+                          AqTileKind kind, int vectors, AqError *error)
 {
     AqTileKey *key = AQ_NEW(aq_plan_arena(plan), AqTileKey);
     if (!key)
         return aq_no_memory(error, sizeof *key);
-    *key = (AqTileKey){kind, vectors, masked, (int32_t)panel};
+    bool outer = kind == AQ_TILE_OUTER;
+    *key = (AqTileKey){
+        .kind = kind,
+        .rows = (int32_t)a->outer_rows[vectors - 1],
+        .vectors = vectors,
+        .panel = outer ? AQ_SCORE_ROW : (int32_t)a->panel,
+    };
     int unit = aq_plan_unit(plan, "attend_tile", key, sizeof *key,
                             aq_emit_attend_tile, key);
     return link_unit(plan, offset, unit, error);
@@ -229,23 +269,30 @@ static AqStatus link_tile(AqPlan *plan, size_t offset, AqTileKind kind,
 
 #define PLACE(field) offsetof(AqAttend, field)
 
-static AqStatus link_rows(AqPlan *plan, AqError *error)
+static AqStatus link_panels(AqPlan *plan, bool backward, AqError *error)
+{
+    if (link_leaf(plan, PLACE(panel_rows), "attend_panel", aq_emit_attend_panel,
+                  error) == AQ_OK &&
+        backward)
+        link_leaf(plan, PLACE(row_product), "attend_row_product",
+                  aq_emit_attend_row_product, error);
+    return error->status;
+}
+
+static AqStatus link_transposes(AqPlan *plan, AqError *error)
 {
     if (link_leaf(plan, PLACE(spread), "attend_spread", aq_emit_attend_spread,
-                  error) ||
+                  error) == AQ_OK)
         link_leaf(plan, PLACE(collect), "attend_collect",
-                  aq_emit_attend_collect, error))
-        return error->status;
-    return link_leaf(plan, PLACE(panel_rows), "attend_panel",
-                     aq_emit_attend_panel, error);
+                  aq_emit_attend_collect, error);
+    return error->status;
 }
 
 static AqStatus link_forward(AqPlan *plan, const AqAttend *a, AqError *error)
 {
-    if (link_rows(plan, error) ||
-        link_tile(plan, PLACE(scores), AQ_TILE_SCORES, 2, false, a->panel,
-                  error) ||
-        link_tile(plan, PLACE(sums), AQ_TILE_SUMS, 2, false, a->panel, error) ||
+    if (link_transposes(plan, error) ||
+        link_tile(plan, PLACE(scores), a, AQ_TILE_SCORES, 2, error) ||
+        link_tile(plan, PLACE(sums), a, AQ_TILE_SUMS, 2, error) ||
         link_leaf(plan, PLACE(softmax), "attend_softmax",
                   aq_emit_attend_softmax, error))
         return error->status;
@@ -253,55 +300,53 @@ static AqStatus link_forward(AqPlan *plan, const AqAttend *a, AqError *error)
                      aq_emit_attend_softmax_end, error);
 }
 
-/* As attend_backward.c divides the columns of dq. */
 static AqStatus link_outer(AqPlan *plan, const AqAttend *a, AqError *error)
 {
-    int64_t vectors = 2;
+    bool linked[3] = {false};
+    int64_t vectors;
     for (int64_t e = 0; e < a->depth; e += vectors * a->lanes) {
-        int64_t left = a->depth - e;
-        vectors = left > a->lanes ? 2 : 1;
-        bool masked = left < vectors * a->lanes;
-        bool again = e > 0 && left >= 2 * a->lanes;
-        size_t offset = PLACE(outer) + (2 * (size_t)(vectors - 1) + masked) *
-                                           sizeof(AqTileFn *);
-        if (!again && link_tile(plan, offset, AQ_TILE_OUTER, (int)vectors,
-                                masked, AQ_SCORE_ROW, error))
+        vectors = aq_outer_vectors(a, a->depth - e);
+        size_t offset =
+            PLACE(outer) + (size_t)(vectors - 1) * sizeof(AqTileFn *);
+        if (!linked[vectors - 1] &&
+            link_tile(plan, offset, a, AQ_TILE_OUTER, (int)vectors, error))
             return error->status;
+        linked[vectors - 1] = true;
     }
     return AQ_OK;
 }
 
 static AqStatus link_backward(AqPlan *plan, const AqAttend *a, AqError *error)
 {
-    if (link_rows(plan, error) ||
-        link_tile(plan, PLACE(weights), AQ_TILE_WEIGHTS, 2, false, a->panel,
+    if (link_transposes(plan, error) ||
+        link_leaf(plan, PLACE(panel_rows), "attend_panel", aq_emit_attend_panel,
                   error) ||
-        link_tile(plan, PLACE(slopes), AQ_TILE_SLOPES, 2, false, a->panel,
-                  error) ||
-        link_tile(plan, PLACE(sums), AQ_TILE_SUMS, 2, false, a->panel, error) ||
-        link_outer(plan, a, error))
+        link_tile(plan, PLACE(weights), a, AQ_TILE_WEIGHTS, 2, error) ||
+        link_tile(plan, PLACE(slopes), a, AQ_TILE_SLOPES, 2, error) ||
+        link_tile(plan, PLACE(sums), a, AQ_TILE_SUMS, 2, error))
         return error->status;
-    return link_leaf(plan, PLACE(row_product), "attend_row_product",
-                     aq_emit_attend_row_product, error);
+    return link_outer(plan, a, error);
 }
 
 static AqStatus attend_plan(AqPlan *plan, const AqKernel *kernel,
                             AqError *error)
 {
-    AqAttend a;
-    bool backward;
-    if (analyse(kernel, &a, &backward, error))
+    Attention t;
+    if (analyse(kernel, &t, error))
         return error->status;
-    AqStatus status = aq_plan_c_stage(
-        plan, backward ? aq_attend_backward : aq_attend_forward, &a, sizeof a);
+    AqTaskFn *run = t.backward ? aq_attend_backward : aq_attend_forward;
+    AqStatus status = aq_plan_c_stage(plan, aq_attend_panels, &t.a, sizeof t.a);
+    if (status || link_panels(plan, t.backward, error))
+        return status ? status : error->status;
+    status = aq_plan_c_stage(plan, run, &t.a, sizeof t.a);
     if (status)
         return status;
-    if (!backward)
-        return link_forward(plan, &a, error);
-    if (link_backward(plan, &a, error))
+    if (t.backward ? link_backward(plan, &t.a, error)
+                   : link_forward(plan, &t.a, error))
         return error->status;
-    return has_join(&a) ? aq_plan_c_stage(plan, aq_attend_join, &a, sizeof a)
-                        : AQ_OK;
+    return has_join(&t)
+               ? aq_plan_c_stage(plan, aq_attend_join, &t.a, sizeof t.a)
+               : AQ_OK;
 }
 
 const AqKernelKind aq_kind_attend = {

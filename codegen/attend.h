@@ -13,10 +13,13 @@
  *     dv[e][j] = sum_i dout[i][e] p[i][j],  dk[e][j] = sum_i q[i][e] ds[i][j]
  *     dq[i][e] = sum_j ds[i][j] k[j][e]
  *
- * The other side is copied into panels whose rows lie a constant apart, so that
- * code is shared by all kernels with heads of one class of size.
+ * A first stage copies the other side of all heads into panels, (batch, heads,
+ * tokens, panel): rows lie a constant apart, and memory is read as it lies.  dq
+ * grows in such panels too, one for each share of the keys; a last stage joins
+ * them in order.
  *
  *   attend.c           from a kernel's body to a closure, units and stages
+ *   attend_panels.c    the stages before and after
  *   attend_forward.c   the loops of a forward task
  *   attend_backward.c  those of a backward task
  *   attend_tile.c      the register tile, with what follows on its registers
@@ -30,20 +33,20 @@
 enum {
     AQ_SCORE_ROW = 144, /* floats from row to row of scores; a strip is part */
     AQ_MOST_STRIPS = 4,
+    AQ_WHOLE_ROWS = 24, /* a multiple of the rows of all tiles */
 };
 
 /* ---- attend_tile.c ---- */
 
 /* c[r][..] (+)= sum over k of a * b[k][..] for `tiles` tiles of rows, one after
- * the other.  Rows of A and C beyond what is wanted are computed too. */
+ * the other.  Rows of A and C beyond what is wanted are touched too. */
 typedef struct AqTile {
     const float *a; /* a[r * panel + k], or a[k * panel + r] */
     const float *b; /* b[k * ldb + ..] */
     float *c;       /* c[r * ldc + ..] */
     const float *x, *y, *p;
     int64_t tiles, k, ldb, ldc;
-    int64_t more;    /* not 0: what is in C is added to */
-    int64_t columns; /* of C that are touched, where masked */
+    int64_t more; /* not 0: what is in C is added to */
 } AqTile;
 typedef void AqTileFn(const AqTile *tile);
 
@@ -57,15 +60,18 @@ typedef enum AqTileKind {
 } AqTileKind;
 
 typedef struct AqTileKey {
-    int32_t kind, vectors, masked;
+    int32_t kind, rows, vectors;
     int32_t panel; /* floats from row to row of A */
 } AqTileKey;
 
 AqStatus aq_emit_attend_tile(AqEmit *e, const void *key);
-/* Rows of a register tile. */
-static inline int aq_attend_rows(const AqTarget *target)
+/* Rows of a tile of so many vectors: the sums fill the registers, but of 32
+ * two vectors leave room and divide more shapes. */
+static inline int aq_attend_rows(const AqTarget *target, int vectors)
 {
-    return target->registers == 32 ? 8 : 6;
+    if (target->registers == 32)
+        return vectors == 3 ? 8 : vectors == 2 ? 8 : 12;
+    return vectors == 3 ? 4 : vectors == 2 ? 6 : 12;
 }
 
 /* ---- attend_rows.c ---- */
@@ -79,7 +85,7 @@ typedef void AqSpreadFn(const float *from, int64_t from_row, float *to,
 typedef void AqCollectFn(const float *from, float *to, int64_t to_row,
                          int64_t rows, int64_t depth, const float *factor,
                          float *spare);
-/* Rows of a panel, zeros up to a whole vector. */
+/* Rows of panels, zeros up to a whole vector. */
 typedef void AqPanelRowsFn(const float *from, int64_t from_row, float *to,
                            int64_t to_row, int64_t rows, int64_t depth);
 
@@ -116,6 +122,7 @@ typedef struct AqAttend {
     int32_t in[AQ_ATTEND_IN]; /* buffers; -1: none */
     int32_t result[3];        /* out, lse; or dq, dk, dv; -1: not wanted */
     int32_t work;
+    int32_t side[2]; /* inputs that are copied into panels: k, v; or q, dout */
     bool causal;
     float scale;
     int64_t batch, heads, queries, keys, depth;
@@ -124,11 +131,15 @@ typedef struct AqAttend {
     int64_t lanes, width;          /* of a vector, of a strip */
     int64_t tile, panel;           /* rows of a tile, floats of a panel's row */
     int64_t depth_rows;            /* of e, whole tiles and vectors */
-    int64_t along, across; /* tokens of a task's strips, of the blocks it meets
-                            */
+    /* tokens of a task's strips, and of the blocks that they meet */
+    int64_t along, across;
     int64_t splits, per_split; /* backward: of keys, blocks of `along` */
+    /* floats into the workspace: two panels; -scale dout . out and lse / ln 2
+     * of queries; dq of the splits, each with dq_rows tokens a head */
+    int64_t side_at[2], slope_at, lse_at, dq_at, dq_rows;
     AqTileFn *scores, *weights, *slopes, *sums;
-    AqTileFn *outer[2][2]; /* [vectors - 1][masked] */
+    AqTileFn *outer[3]; /* [vectors - 1] */
+    int64_t outer_rows[3];
     AqSpreadFn *spread;
     AqCollectFn *collect;
     AqPanelRowsFn *panel_rows;
@@ -154,12 +165,39 @@ static inline int64_t aq_attend_at(const AqAttend *a, int64_t tokens, int64_t b,
     return (b * tokens + t) * a->row + h * a->depth;
 }
 
+static inline float *aq_attend_work(const AqAttend *a, void *const *buffers)
+{
+    return (float *)(((uintptr_t)buffers[a->work] + 63) & ~(uintptr_t)63);
+}
+
+/* A token's row in a panel of a side. */
+static inline const float *aq_attend_side(const AqAttend *a,
+                                          void *const *buffers, int side,
+                                          int64_t tokens, int64_t b, int64_t h,
+                                          int64_t t)
+{
+    return aq_attend_work(a, buffers) + a->side_at[side] +
+           ((b * a->heads + h) * tokens + t) * a->panel;
+}
+
+/* Vectors in the next tile across a row of which `left` floats are left. */
+static inline int64_t aq_outer_vectors(const AqAttend *a, int64_t left)
+{
+    int64_t vectors = aq_ceil_div(left, a->lanes);
+    return vectors % 2 == 0 ? 2 : AQ_MIN(vectors, 3);
+}
+
+/* ---- attend_panels.c ---- */
+
+enum { AQ_TOKENS = 64 }; /* of a task of these stages */
+AqTaskFn aq_attend_panels, aq_attend_join;
+float *aq_attend_dq(const AqAttend *a, void *const *buffers, int64_t split,
+                    int64_t b, int64_t h, int64_t t);
+
 /* ---- attend_forward.c, attend_backward.c: floats of scratch, tasks ---- */
 
 int64_t aq_attend_forward_scratch(const AqAttend *a);
 int64_t aq_attend_backward_scratch(const AqAttend *a);
-AqTaskFn aq_attend_forward, aq_attend_backward, aq_attend_join;
-/* floats that one task of joining takes */
-enum { AQ_JOIN_FLOATS = 1 << 14 };
+AqTaskFn aq_attend_forward, aq_attend_backward;
 
 #endif

@@ -1,8 +1,7 @@
 /* A backward task: a share of one head's keys against all queries that see
  * them.  Keys lie along the lanes, in strips of W; a block of `along` of them
  * meets the queries in blocks of `across`.  dk and dv of a block are complete
- * at its end.  dq grows from block to block; where a head's keys are split
- * among tasks, each but the first has a dq of its own, joined in order. */
+ * at its end.  dq grows from block to block; each share has one of its own. */
 #include "codegen/attend.h"
 
 #include <math.h>
@@ -13,15 +12,13 @@ static const float LOG2_E = 1.44269504F;
 typedef struct Backward {
     const AqAttend *a;
     void *const *buffers;
-    int64_t b, h;
+    int64_t b, h, split;
     int64_t key, keys, query, queries; /* of these blocks */
-    float *dq;                         /* of this task, or NULL */
     float *kt, *vt, *dk, *dv;          /* [strip][e][W] */
-    float *k, *q, *dout;               /* panels */
+    float *k;                          /* a panel */
     float *p, *ds;                     /* scores */
-    float *lse, *slope;                /* of each query */
-    float *ones, *spare, *rest;        /* a tile of dq */
-    bool first;                        /* of the task's blocks of keys */
+    float *ones, *spare;
+    bool first; /* of the share's blocks of keys */
 } Backward;
 
 static int64_t strip_floats(const AqAttend *a)
@@ -33,7 +30,6 @@ static int64_t strip_floats(const AqAttend *a)
 static int64_t place_scratch(const AqAttend *a, Backward *t, float *scratch)
 {
     int64_t strips = a->along / a->width * strip_floats(a);
-    int64_t rows = aq_round_up(a->queries, 16) + 16;
     struct {
         float **at;
         int64_t floats;
@@ -43,15 +39,10 @@ static int64_t place_scratch(const AqAttend *a, Backward *t, float *scratch)
         {&t->dk, strips},
         {&t->dv, strips},
         {&t->k, a->along * a->panel},
-        {&t->q, a->across * a->panel},
-        {&t->dout, a->across * a->panel},
         {&t->p, a->across * AQ_SCORE_ROW},
         {&t->ds, a->across * AQ_SCORE_ROW},
-        {&t->lse, rows},
-        {&t->slope, rows},
         {&t->ones, a->width},
         {&t->spare, a->width},
-        {&t->rest, aq_round_up(a->tile * a->panel, 16)},
     };
     int64_t used = 0;
     for (int i = 0; i < AQ_COUNT(all); i++) {
@@ -78,22 +69,6 @@ static bool wants_scores(const AqAttend *a)
     return a->result[0] >= 0 || a->result[1] >= 0;
 }
 
-/* lse in powers of two, +inf where nothing is seen, so that p is zero; and
- * slope = -scale dout . out */
-static void begin(const Backward *t)
-{
-    const AqAttend *a = t->a;
-    const float *lse = input(t, AQ_LSE) + (t->b * a->heads + t->h) * a->queries;
-    int64_t at = aq_attend_at(a, a->queries, t->b, 0, t->h);
-    for (int64_t i = 0; i < a->queries; i++)
-        t->lse[i] = lse[i] == -INFINITY ? INFINITY : lse[i] * LOG2_E;
-    if (wants_scores(a))
-        a->row_product(input(t, AQ_OUT) + at, input(t, AQ_DOUT) + at, a->row,
-                       t->slope, a->queries, a->depth, -a->scale);
-    for (int64_t i = 0; i < a->width; i++)
-        t->ones[i] = 1;
-}
-
 static void begin_keys(const Backward *t)
 {
     const AqAttend *a = t->a;
@@ -110,28 +85,19 @@ static void begin_keys(const Backward *t)
         memset(t->dk + to, 0, bytes);
         memset(t->dv + to, 0, bytes);
     }
-    if (t->dq)
+    if (a->result[0] >= 0)
         a->panel_rows(input(t, AQ_K) + at, a->row, t->k, a->panel, t->keys,
                       a->depth);
 }
 
-static void begin_queries(const Backward *t)
-{
-    const AqAttend *a = t->a;
-    int64_t at = aq_attend_at(a, a->queries, t->b, t->query, t->h);
-    a->panel_rows(input(t, AQ_Q) + at, a->row, t->q, a->panel, t->queries,
-                  a->depth);
-    a->panel_rows(input(t, AQ_DOUT) + at, a->row, t->dout, a->panel, t->queries,
-                  a->depth);
-}
-
-/* What is added to the products: the bias, and -inf at hidden keys. */
-static void fill_scores(const Backward *t, int64_t strip)
+/* What is added to the products from row `from` on: the bias, and -inf at
+ * hidden keys. */
+static void fill_scores(const Backward *t, int64_t strip, int64_t from)
 {
     const AqAttend *a = t->a;
     int64_t first = t->key + strip * a->width;
     int64_t n = AQ_MIN(a->width, t->key + t->keys - first);
-    for (int64_t i = 0; i < t->queries; i++) {
+    for (int64_t i = from; i < t->queries; i++) {
         float *row = t->p + i * AQ_SCORE_ROW + strip * a->width;
         memset(row, 0, (size_t)a->width * sizeof(float));
         if (a->in[AQ_BIAS] >= 0) {
@@ -147,105 +113,106 @@ static void fill_scores(const Backward *t, int64_t strip)
     }
 }
 
+static const float *side(const Backward *t, int which, int64_t row)
+{
+    return aq_attend_side(t->a, t->buffers, which, t->a->queries, t->b, t->h,
+                          t->query + row);
+}
+
+/* p and ds of one strip of keys, from row `from` on. */
+static void weigh(const Backward *t, int64_t strip, int64_t from)
+{
+    const AqAttend *a = t->a;
+    int64_t first = t->key + strip * a->width, at = strip * strip_floats(a);
+    int64_t last = AQ_MIN(first + a->width, t->key + t->keys) - 1;
+    int64_t place = from * AQ_SCORE_ROW + strip * a->width;
+    int64_t row = (t->b * a->heads + t->h) * a->queries + t->query + from;
+    const float *work = aq_attend_work(a, t->buffers);
+    AqTile tile = {
+        .a = side(t, 0, from),
+        .b = t->kt + at,
+        .c = t->p + place,
+        .x = work + a->lse_at + row,
+        .tiles = aq_ceil_div(t->queries - from, a->tile),
+        .k = a->depth,
+        .ldb = a->width,
+        .ldc = AQ_SCORE_ROW,
+        .more = a->in[AQ_BIAS] >= 0 || (a->causal && last > t->query + from),
+    };
+    if (tile.more)
+        fill_scores(t, strip, from);
+    a->weights(&tile);
+    if (!wants_scores(a))
+        return;
+    tile.a = side(t, 1, from);
+    tile.b = t->vt + at;
+    tile.p = tile.c;
+    tile.c = t->ds + place;
+    tile.x = &a->scale;
+    tile.y = work + a->slope_at + row;
+    tile.more = 0;
+    a->slopes(&tile);
+}
+
 /* One strip of keys against one block of queries. */
 static void meet(const Backward *t, int64_t strip)
 {
     const AqAttend *a = t->a;
     int64_t first = t->key + strip * a->width, at = strip * strip_floats(a);
-    int64_t last = AQ_MIN(first + a->width, t->key + t->keys) - 1;
-    AqTile tile = {
-        .a = t->q,
-        .b = t->kt + at,
-        .c = t->p + strip * a->width,
-        .x = t->lse + t->query,
-        .tiles = aq_ceil_div(t->queries, a->tile),
-        .k = a->depth,
-        .ldb = a->width,
-        .ldc = AQ_SCORE_ROW,
-        .more = a->in[AQ_BIAS] >= 0 || (a->causal && last > t->query),
-    };
-    if (tile.more)
-        fill_scores(t, strip);
-    a->weights(&tile);
-    if (wants_scores(a)) {
-        tile.a = t->dout;
-        tile.b = t->vt + at;
-        tile.p = tile.c;
-        tile.c = t->ds + strip * a->width;
-        tile.x = &a->scale;
-        tile.y = t->slope + t->query;
-        tile.more = 0;
-        a->slopes(&tile);
-    }
+    int64_t from = 0; /* queries before see none of these keys */
+    if (a->causal && first > t->query)
+        from = (first - t->query) / a->tile * a->tile;
+    int64_t place = from * AQ_SCORE_ROW + strip * a->width;
+    if (a->result[0] >= 0)
+        for (int64_t i = 0; i < from; i++)
+            memset(t->ds + i * AQ_SCORE_ROW + strip * a->width, 0,
+                   (size_t)a->width * sizeof(float));
+    weigh(t, strip, from);
     AqTile sums = {
-        .a = t->dout,
-        .b = t->p + strip * a->width,
+        .a = side(t, 1, from),
+        .b = t->p + place,
         .c = t->dv + at,
         .x = t->ones,
         .tiles = aq_ceil_div(a->depth, a->tile),
-        .k = t->queries,
+        .k = t->queries - from,
         .ldb = AQ_SCORE_ROW,
         .ldc = a->width,
     };
     if (a->result[2] >= 0)
         a->sums(&sums);
-    sums.a = t->q;
-    sums.b = t->ds + strip * a->width;
+    sums.a = side(t, 0, from);
+    sums.b = t->ds + place;
     sums.c = t->dk + at;
     if (a->result[1] >= 0)
         a->sums(&sums);
-}
-
-/* ---- dq ---- */
-
-/* Rows from `row` on, of this block: whole tiles into dq, or less than a tile
- * into t->rest. */
-static void outer(const Backward *t, int64_t row, int64_t keys, float *to,
-                  int64_t to_row, int64_t tiles, bool more)
-{
-    const AqAttend *a = t->a;
-    int64_t vectors = 2;
-    for (int64_t e = 0; e < a->depth; e += vectors * a->lanes) {
-        int64_t left = a->depth - e;
-        vectors = left > a->lanes ? 2 : 1;
-        AqTile tile = {
-            .a = t->ds + row * AQ_SCORE_ROW,
-            .b = t->k + e,
-            .c = to + e,
-            .tiles = tiles,
-            .k = keys,
-            .ldb = a->panel,
-            .ldc = to_row,
-            .more = more,
-            .columns = left,
-        };
-        a->outer[vectors - 1][left < vectors * a->lanes](&tile);
-    }
 }
 
 /* dq += ds k over the first `keys` keys of the block */
 static void add_to_dq(const Backward *t, int64_t keys)
 {
     const AqAttend *a = t->a;
-    float *dq = t->dq + aq_attend_at(a, a->queries, t->b, t->query, t->h);
-    int64_t tiles = t->queries / a->tile, row = tiles * a->tile;
-    if (tiles > 0)
-        outer(t, 0, keys, dq, a->row, tiles, !t->first);
-    if (row == t->queries)
-        return;
-    outer(t, row, keys, t->rest, a->panel, 1, false);
-    for (int64_t i = row; i < t->queries; i++)
-        for (int64_t e = 0; e < a->depth; e++)
-            dq[i * a->row + e] = (t->first ? 0 : dq[i * a->row + e]) +
-                                 t->rest[(i - row) * a->panel + e];
+    float *dq = aq_attend_dq(a, t->buffers, t->split, t->b, t->h, t->query);
+    int64_t vectors;
+    for (int64_t e = 0; e < a->depth; e += vectors * a->lanes) {
+        vectors = aq_outer_vectors(a, a->depth - e);
+        AqTile tile = {
+            .a = t->ds,
+            .b = t->k + e,
+            .c = dq + e,
+            .tiles = aq_ceil_div(t->queries, a->outer_rows[vectors - 1]),
+            .k = keys,
+            .ldb = a->panel,
+            .ldc = a->panel,
+            .more = !t->first,
+        };
+        a->outer[vectors - 1](&tile);
+    }
 }
 
 static void clear_dq(const Backward *t)
 {
-    const AqAttend *a = t->a;
-    float *dq = t->dq + aq_attend_at(a, a->queries, t->b, t->query, t->h);
-    for (int64_t i = 0; i < t->queries; i++)
-        memset(dq + i * a->row, 0, (size_t)a->depth * sizeof(float));
+    memset(aq_attend_dq(t->a, t->buffers, t->split, t->b, t->h, t->query), 0,
+           (size_t)(t->queries * t->a->panel) * sizeof(float));
 }
 
 /* ---- a task ---- */
@@ -257,14 +224,13 @@ static void meet_queries(const Backward *t)
     if (a->causal)
         seen = AQ_MIN(seen, t->query + t->queries - t->key);
     if (seen <= 0) {
-        if (t->dq && t->first)
+        if (a->result[0] >= 0 && t->first)
             clear_dq(t);
         return;
     }
-    begin_queries(t);
     for (int64_t s = 0; s * a->width < seen; s++)
         meet(t, s);
-    if (t->dq)
+    if (a->result[0] >= 0)
         add_to_dq(t, seen);
 }
 
@@ -284,35 +250,22 @@ static void end_keys(const Backward *t)
     }
 }
 
-static int64_t dq_floats(const AqAttend *a)
-{
-    return a->batch * a->queries * a->row;
-}
-
-static float *dq_of(const AqAttend *a, void *const *buffers, int64_t split)
-{
-    if (a->result[0] < 0)
-        return NULL;
-    if (split == 0)
-        return buffers[a->result[0]];
-    return (float *)buffers[a->work] + (split - 1) * dq_floats(a);
-}
-
 void aq_attend_backward(const void *closure, void *const *buffers,
                         int64_t first, int64_t last, void *scratch)
 {
     const AqAttend *a = closure;
     Backward t = {.a = a, .buffers = buffers};
     place_scratch(a, &t, scratch);
+    for (int64_t i = 0; i < a->width; i++)
+        t.ones[i] = 1;
     for (int64_t task = first; task < last; task++) {
-        int64_t split = task % a->splits, share = a->per_split * a->along;
+        t.split = task % a->splits;
         t.h = task / a->splits % a->heads;
         t.b = task / a->splits / a->heads;
-        t.dq = dq_of(a, buffers, split);
         t.first = true;
-        begin(&t);
-        int64_t end = AQ_MIN(a->keys, (split + 1) * share);
-        for (t.key = split * share; t.key < end; t.key += a->along) {
+        int64_t share = a->per_split * a->along;
+        int64_t end = AQ_MIN(a->keys, (t.split + 1) * share);
+        for (t.key = t.split * share; t.key < end; t.key += a->along) {
             t.keys = AQ_MIN(a->along, end - t.key);
             begin_keys(&t);
             for (t.query = 0; t.query < a->queries; t.query += a->across) {
@@ -322,22 +275,5 @@ void aq_attend_backward(const void *closure, void *const *buffers,
             end_keys(&t);
             t.first = false;
         }
-    }
-}
-
-/* ---- stage: dq of the splits together, in order ---- */
-
-void aq_attend_join(const void *closure, void *const *buffers, int64_t first,
-                    int64_t last, void *scratch)
-{
-    const AqAttend *a = closure;
-    (void)scratch;
-    float *dq = dq_of(a, buffers, 0);
-    int64_t begin_at = first * AQ_JOIN_FLOATS;
-    int64_t end = AQ_MIN(last * AQ_JOIN_FLOATS, dq_floats(a));
-    for (int64_t split = 1; split < a->splits; split++) {
-        const float *more = dq_of(a, buffers, split);
-        for (int64_t i = begin_at; i < end; i++)
-            dq[i] += more[i];
     }
 }

@@ -38,8 +38,6 @@ static int64_t place_scratch(const AqAttend *a, Forward *f, float *scratch)
     } all[] = {
         {&f->q, strips * strip_floats(a)},
         {&f->out, strips * strip_floats(a)},
-        {&f->k, a->across * a->panel},
-        {&f->v, a->across * a->panel},
         {&f->scores, a->across * AQ_SCORE_ROW},
         {&f->stats, strips * stats_floats(a)},
         {&f->spare, a->lanes},
@@ -86,23 +84,24 @@ static void begin(const Forward *f)
     }
 }
 
-/* What is added to the products: the bias, and -inf at hidden keys. */
-static void fill_scores(const Forward *f, int64_t strip)
+/* What is added to the products with `keys` keys: the bias, and -inf at hidden
+ * ones. */
+static void fill_scores(const Forward *f, int64_t strip, int64_t keys)
 {
     const AqAttend *a = f->a;
     int64_t first = f->query + strip * a->width, n = strip_queries(f, strip);
     float *scores = f->scores + strip * a->width;
-    for (int64_t j = 0; j < f->keys; j++)
+    for (int64_t j = 0; j < keys; j++)
         memset(scores + j * AQ_SCORE_ROW, 0, (size_t)a->width * sizeof(float));
     for (int64_t i = 0; i < n && a->in[AQ_BIAS] >= 0; i++) {
         const float *bias = input(f, AQ_BIAS) + f->b * a->bias_batch +
                             f->h * a->bias_head + (first + i) * a->keys +
                             f->key;
-        for (int64_t j = 0; j < f->keys; j++)
+        for (int64_t j = 0; j < keys; j++)
             scores[j * AQ_SCORE_ROW + i] = bias[j] * LOG2_E;
     }
-    for (int64_t i = 0; i < n && a->causal; i++)
-        for (int64_t j = AQ_MAX(first + i + 1 - f->key, 0); j < f->keys; j++)
+    for (int64_t j = AQ_MAX(first + 1 - f->key, 0); j < keys && a->causal; j++)
+        for (int64_t i = 0; i < AQ_MIN(n, f->key + j - first); i++)
             scores[j * AQ_SCORE_ROW + i] = -INFINITY;
 }
 
@@ -110,32 +109,33 @@ static void fill_scores(const Forward *f, int64_t strip)
 static void meet(const Forward *f, int64_t strip)
 {
     const AqAttend *a = f->a;
-    int64_t first = f->query + strip * a->width;
+    int64_t first = f->query + strip * a->width, keys = f->keys;
     float *stats = f->stats + strip * stats_floats(a);
-    bool edge = a->causal && f->key + f->keys - 1 > first;
-    if (a->causal && f->key > first + strip_queries(f, strip) - 1)
+    if (a->causal)
+        keys = AQ_MIN(keys, first + strip_queries(f, strip) - f->key);
+    if (keys <= 0)
         return;
     AqTile scores = {
-        .a = f->k,
+        .a = aq_attend_side(a, f->buffers, 0, a->keys, f->b, f->h, f->key),
         .b = f->q + strip * strip_floats(a),
         .c = f->scores + strip * a->width,
-        .tiles = aq_ceil_div(f->keys, a->tile),
+        .tiles = aq_ceil_div(keys, a->tile),
         .k = a->depth,
         .ldb = a->width,
         .ldc = AQ_SCORE_ROW,
-        .more = edge || a->in[AQ_BIAS] >= 0,
+        .more = a->in[AQ_BIAS] >= 0 || (a->causal && f->key + keys - 1 > first),
     };
     if (scores.more)
-        fill_scores(f, strip);
+        fill_scores(f, strip, keys);
     a->scores(&scores);
-    a->softmax(scores.c, f->keys, stats);
+    a->softmax(scores.c, keys, stats);
     AqTile sums = {
-        .a = f->v,
+        .a = aq_attend_side(a, f->buffers, 1, a->keys, f->b, f->h, f->key),
         .b = scores.c,
         .c = f->out + strip * strip_floats(a),
         .x = stats + AQ_STATS_FACTOR * a->width,
         .tiles = aq_ceil_div(a->depth, a->tile),
-        .k = f->keys,
+        .k = keys,
         .ldb = AQ_SCORE_ROW,
         .ldc = a->width,
     };
@@ -179,11 +179,6 @@ void aq_attend_forward(const void *closure, void *const *buffers, int64_t first,
         begin(&f);
         for (f.key = 0; f.key < keys; f.key += a->across) {
             f.keys = AQ_MIN(a->across, keys - f.key);
-            int64_t at = aq_attend_at(a, a->keys, f.b, f.key, f.h);
-            a->panel_rows(input(&f, AQ_K) + at, a->row, f.k, a->panel, f.keys,
-                          a->depth);
-            a->panel_rows(input(&f, AQ_V) + at, a->row, f.v, a->panel, f.keys,
-                          a->depth);
             for (int64_t s = 0; s * a->width < f.queries; s++)
                 meet(&f, s);
         }

@@ -1,11 +1,11 @@
-/* The register tile of attention: R rows of C by one or two vectors stay in
+/* The register tile of attention: R rows of C by one to three vectors stay in
  * registers for the whole sum over k, and are finished there (an exponential, a
  * slope) before they are stored.
  *
  *   for k:  b0, b1 = B[k];  for r: c[r][0..1] += a[r][k] * b[0..1] */
 #include "codegen/attend.h"
 
-enum { MOST_ROWS = 12, MOST_VECTORS = 2, MOST_SUMS = 24, UNROLL = 4 };
+enum { MOST_VECTORS = 3, MOST_SUMS = 24, UNROLL = 4 };
 
 enum { /* fields of AqTile, each eight bytes */
        FIELD_A,
@@ -19,7 +19,6 @@ enum { /* fields of AqTile, each eight bytes */
        FIELD_LDB,
        FIELD_LDC,
        FIELD_MORE,
-       FIELD_COLUMNS,
        FIELDS,
 };
 _Static_assert(sizeof(AqTile) == 8 * (size_t)FIELDS, "ORDER AqTile");
@@ -31,7 +30,6 @@ typedef struct Tile {
     LLVMValueRef field[FIELDS];
     LLVMValueRef a, c, first; /* of this tile; its first row */
     LLVMValueRef scale;       /* of slopes */
-    LLVMValueRef mask[MOST_VECTORS];
     LLVMValueRef sum[MOST_SUMS];
 } Tile;
 
@@ -156,7 +154,7 @@ static void run_over_k(Tile *t)
 
 static LLVMValueRef old_value(Tile *t, int row, int v)
 {
-    return aq_load_masked(t->e, t->e->vf32, place(t, t->c, row, v), t->mask[v]);
+    return aq_load(t->e, t->e->vf32, place(t, t->c, row, v));
 }
 
 /* sum = c * x */
@@ -225,27 +223,17 @@ static void finish(Tile *t)
 {
     for (int r = 0; r < t->rows; r++)
         for (int v = 0; v < t->vectors; v++)
-            aq_store_masked(t->e, finished(t, t->sum[r * t->vectors + v], r, v),
-                            place(t, t->c, r, v), t->mask[v]);
-}
-
-static void set_masks(Tile *t)
-{
-    AqEmit *e = t->e;
-    for (int v = 0; v < t->vectors && t->key->masked; v++) {
-        LLVMValueRef left = LLVMBuildSub(e->builder, t->field[FIELD_COLUMNS],
-                                         aq_i64(e, (int64_t)v * e->lanes), "");
-        t->mask[v] = aq_mask(e, left, e->lanes);
-    }
+            aq_store(t->e, finished(t, t->sum[r * t->vectors + v], r, v),
+                     place(t, t->c, r, v));
 }
 
 AqStatus aq_emit_attend_tile(AqEmit *e, const void *key)
 {
-    Tile t = {.e = e, .key = key, .rows = aq_attend_rows(e->target)};
+    Tile t = {.e = e, .key = key};
+    t.rows = t.key->rows;
     t.vectors = t.key->vectors;
     aq_emit_function(e, e->nothing, &e->pointer, 1);
     load_fields(&t);
-    set_masks(&t);
     if (t.key->kind == AQ_TILE_SLOPES)
         t.scale = aq_splat(e, aq_load(e, e->f32, t.field[FIELD_X]), e->lanes);
     AqLoop tiles;
