@@ -167,6 +167,20 @@ static void write_edge_label(const Dot *d, AqText *out, const DotEdge *edge)
     aq_text_add(out, "\"");
 }
 
+/* Lines that go far carry no label: pointing at one tells what it is. */
+static void write_edge_tooltip(const Dot *d, AqText *out, const DotEdge *edge)
+{
+    AqText text = {0};
+    aq_dot_name(d, &text, edge->from);
+    aq_text_add(&text, " → ");
+    aq_dot_name(d, &text, edge->to);
+    aq_text_add(&text, ": ");
+    aq_dot_shape(d, &text, &edge->type);
+    aq_text_add(out, ", tooltip=");
+    aq_dot_quote(out, text.data ? text.data : "");
+    aq_text_free(&text);
+}
+
 /* The backward column is drawn upwards, beside the forward one. */
 static void write_edge(const Dot *d, AqText *out, const DotEdge *edge)
 {
@@ -186,6 +200,7 @@ static void write_edge(const Dot *d, AqText *out, const DotEdge *edge)
     aq_text_add(out, skip ? "color=\"#4677ab\"" : "weight=8");
     if (!skip && from->role != DOT_SOURCE)
         write_edge_label(d, out, edge);
+    write_edge_tooltip(d, out, edge);
     aq_text_add(out, "];\n");
 }
 
