@@ -236,23 +236,24 @@ static AqStatus attend_layout(const AqKernel *kernel, AqKernelLayout *layout,
 
 /* ---- units ---- */
 
-static AqStatus link_unit(AqPlan *plan, size_t offset, int unit, AqError *error)
+static AqStatus link_unit(AqCodePlan *plan, size_t offset, int unit,
+                          AqError *error)
 {
     return unit < 0 ? aq_no_memory(error, sizeof unit)
-                    : aq_plan_link(plan, offset, unit);
+                    : aq_code_plan_link(plan, offset, unit);
 }
 
-static AqStatus link_leaf(AqPlan *plan, size_t offset, const char *name,
+static AqStatus link_leaf(AqCodePlan *plan, size_t offset, const char *name,
                           AqUnitEmit *emit, AqError *error)
 {
-    return link_unit(plan, offset, aq_plan_unit(plan, name, "", 0, emit, NULL),
-                     error);
+    return link_unit(plan, offset,
+                     aq_code_plan_unit(plan, name, "", 0, emit, NULL), error);
 }
 
-static AqStatus link_tile(AqPlan *plan, size_t offset, const AqAttend *a,
+static AqStatus link_tile(AqCodePlan *plan, size_t offset, const AqAttend *a,
                           AqTileKind kind, int vectors, AqError *error)
 {
-    AqTileKey *key = AQ_NEW(aq_plan_arena(plan), AqTileKey);
+    AqTileKey *key = AQ_NEW(aq_code_plan_arena(plan), AqTileKey);
     if (!key)
         return aq_no_memory(error, sizeof *key);
     bool outer = kind == AQ_TILE_OUTER;
@@ -262,14 +263,14 @@ static AqStatus link_tile(AqPlan *plan, size_t offset, const AqAttend *a,
         .vectors = vectors,
         .panel = outer ? AQ_SCORE_ROW : (int32_t)a->panel,
     };
-    int unit = aq_plan_unit(plan, "attend_tile", key, sizeof *key,
-                            aq_emit_attend_tile, key);
+    int unit = aq_code_plan_unit(plan, "attend_tile", key, sizeof *key,
+                                 aq_emit_attend_tile, key);
     return link_unit(plan, offset, unit, error);
 }
 
 #define PLACE(field) offsetof(AqAttend, field)
 
-static AqStatus link_panels(AqPlan *plan, bool backward, AqError *error)
+static AqStatus link_panels(AqCodePlan *plan, bool backward, AqError *error)
 {
     if (link_leaf(plan, PLACE(panel_rows), "attend_panel", aq_emit_attend_panel,
                   error) == AQ_OK &&
@@ -279,7 +280,7 @@ static AqStatus link_panels(AqPlan *plan, bool backward, AqError *error)
     return error->status;
 }
 
-static AqStatus link_transposes(AqPlan *plan, AqError *error)
+static AqStatus link_transposes(AqCodePlan *plan, AqError *error)
 {
     if (link_leaf(plan, PLACE(spread), "attend_spread", aq_emit_attend_spread,
                   error) == AQ_OK)
@@ -288,7 +289,8 @@ static AqStatus link_transposes(AqPlan *plan, AqError *error)
     return error->status;
 }
 
-static AqStatus link_forward(AqPlan *plan, const AqAttend *a, AqError *error)
+static AqStatus link_forward(AqCodePlan *plan, const AqAttend *a,
+                             AqError *error)
 {
     if (link_transposes(plan, error) ||
         link_tile(plan, PLACE(scores), a, AQ_TILE_SCORES, 2, error) ||
@@ -300,7 +302,7 @@ static AqStatus link_forward(AqPlan *plan, const AqAttend *a, AqError *error)
                      aq_emit_attend_softmax_end, error);
 }
 
-static AqStatus link_outer(AqPlan *plan, const AqAttend *a, AqError *error)
+static AqStatus link_outer(AqCodePlan *plan, const AqAttend *a, AqError *error)
 {
     bool linked[3] = {false};
     int64_t vectors;
@@ -316,7 +318,8 @@ static AqStatus link_outer(AqPlan *plan, const AqAttend *a, AqError *error)
     return AQ_OK;
 }
 
-static AqStatus link_backward(AqPlan *plan, const AqAttend *a, AqError *error)
+static AqStatus link_backward(AqCodePlan *plan, const AqAttend *a,
+                              AqError *error)
 {
     if (link_transposes(plan, error) ||
         link_leaf(plan, PLACE(panel_rows), "attend_panel", aq_emit_attend_panel,
@@ -328,24 +331,25 @@ static AqStatus link_backward(AqPlan *plan, const AqAttend *a, AqError *error)
     return link_outer(plan, a, error);
 }
 
-static AqStatus attend_plan(AqPlan *plan, const AqKernel *kernel,
+static AqStatus attend_plan(AqCodePlan *plan, const AqKernel *kernel,
                             AqError *error)
 {
     Attention t;
     if (analyse(kernel, &t, error))
         return error->status;
     AqTaskFn *run = t.backward ? aq_attend_backward : aq_attend_forward;
-    AqStatus status = aq_plan_c_stage(plan, aq_attend_panels, &t.a, sizeof t.a);
+    AqStatus status =
+        aq_code_plan_c_stage(plan, aq_attend_panels, &t.a, sizeof t.a);
     if (status || link_panels(plan, t.backward, error))
         return status ? status : error->status;
-    status = aq_plan_c_stage(plan, run, &t.a, sizeof t.a);
+    status = aq_code_plan_c_stage(plan, run, &t.a, sizeof t.a);
     if (status)
         return status;
     if (t.backward ? link_backward(plan, &t.a, error)
                    : link_forward(plan, &t.a, error))
         return error->status;
     return has_join(&t)
-               ? aq_plan_c_stage(plan, aq_attend_join, &t.a, sizeof t.a)
+               ? aq_code_plan_c_stage(plan, aq_attend_join, &t.a, sizeof t.a)
                : AQ_OK;
 }
 

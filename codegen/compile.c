@@ -38,7 +38,7 @@ typedef struct Kernel {
     int n_stages;
 } Kernel;
 
-struct AqPlan {
+struct AqCodePlan {
     AqArena *arena; /* lives as long as the code */
     AqText identity;
     Unit *units;
@@ -60,12 +60,12 @@ struct AqCode {
 
 /* ---- planning ---- */
 
-AqArena *aq_plan_arena(AqPlan *plan)
+AqArena *aq_code_plan_arena(AqCodePlan *plan)
 {
     return plan->arena;
 }
 
-static bool grow_units(AqPlan *plan)
+static bool grow_units(AqCodePlan *plan)
 {
     if (plan->n_units < plan->capacity)
         return true;
@@ -78,7 +78,7 @@ static bool grow_units(AqPlan *plan)
     return true;
 }
 
-static int find_unit(const AqPlan *plan, AqHash hash)
+static int find_unit(const AqCodePlan *plan, AqHash hash)
 {
     for (int i = 0; i < plan->n_units; i++)
         if (plan->units[i].hash.high == hash.high &&
@@ -87,8 +87,8 @@ static int find_unit(const AqPlan *plan, AqHash hash)
     return NO_UNIT;
 }
 
-int aq_plan_unit(AqPlan *plan, const char *kind, const void *key, size_t bytes,
-                 AqUnitEmit *emit, const void *context)
+int aq_code_plan_unit(AqCodePlan *plan, const char *kind, const void *key,
+                      size_t bytes, AqUnitEmit *emit, const void *context)
 {
     Unit unit = {.kind = kind, .emit = emit, .context = context};
     aq_text_printf(&unit.key, "%s%s\n", plan->identity.data, kind);
@@ -109,7 +109,7 @@ int aq_plan_unit(AqPlan *plan, const char *kind, const void *key, size_t bytes,
     return plan->n_units++;
 }
 
-static AqStatus add_stage(AqPlan *plan, AqTaskFn *run, int unit,
+static AqStatus add_stage(AqCodePlan *plan, AqTaskFn *run, int unit,
                           const void *closure, size_t bytes)
 {
     Kernel *kernel = plan->kernel;
@@ -126,19 +126,19 @@ static AqStatus add_stage(AqPlan *plan, AqTaskFn *run, int unit,
     return AQ_OK;
 }
 
-AqStatus aq_plan_stage(AqPlan *plan, int unit, const void *closure,
-                       size_t closure_bytes)
+AqStatus aq_code_plan_stage(AqCodePlan *plan, int unit, const void *closure,
+                            size_t closure_bytes)
 {
     return add_stage(plan, NULL, unit, closure, closure_bytes);
 }
 
-AqStatus aq_plan_c_stage(AqPlan *plan, AqTaskFn *run, const void *closure,
-                         size_t closure_bytes)
+AqStatus aq_code_plan_c_stage(AqCodePlan *plan, AqTaskFn *run,
+                              const void *closure, size_t closure_bytes)
 {
     return add_stage(plan, run, NO_UNIT, closure, closure_bytes);
 }
 
-AqStatus aq_plan_link(AqPlan *plan, size_t offset, int unit)
+AqStatus aq_code_plan_link(AqCodePlan *plan, size_t offset, int unit)
 {
     Kernel *kernel = plan->kernel;
     if (kernel->n_stages == 0 || unit == NO_UNIT)
@@ -150,7 +150,7 @@ AqStatus aq_plan_link(AqPlan *plan, size_t offset, int unit)
     return AQ_OK;
 }
 
-static AqStatus plan_kernel(AqPlan *plan, const AqGraph *graph, AqId id,
+static AqStatus plan_kernel(AqCodePlan *plan, const AqGraph *graph, AqId id,
                             Kernel *planned, AqError *error)
 {
     AqKernel kernel;
@@ -173,7 +173,7 @@ static AqStatus plan_kernel(AqPlan *plan, const AqGraph *graph, AqId id,
 
 /* ---- compiling: runs on any thread ---- */
 
-static void emit_unit(AqPlan *plan, Unit *unit)
+static void emit_unit(AqCodePlan *plan, Unit *unit)
 {
     AqEmit e = {.name = unit->name,
                 .target = plan->target,
@@ -197,7 +197,7 @@ static void emit_unit(AqPlan *plan, Unit *unit)
 
 static void make_unit(void *context, int index)
 {
-    AqPlan *plan = context;
+    AqCodePlan *plan = context;
     Unit *unit = &plan->units[index];
     unit->cached = aq_cache_get(plan->cache, &unit->key, &unit->object,
                                 &unit->bytes, &unit->rejected);
@@ -210,7 +210,7 @@ static void make_unit(void *context, int index)
 
 /* ---- linking ---- */
 
-static AqStatus add_objects(AqPlan *plan, AqCode *code, AqError *error)
+static AqStatus add_objects(AqCodePlan *plan, AqCode *code, AqError *error)
 {
     AqCodeStatistics *statistics = &code->statistics;
     for (int i = 0; i < plan->n_units; i++) {
@@ -227,7 +227,7 @@ static AqStatus add_objects(AqPlan *plan, AqCode *code, AqError *error)
     return AQ_OK;
 }
 
-static void fill_stages(const AqPlan *plan, AqCode *code, int count,
+static void fill_stages(const AqCodePlan *plan, AqCode *code, int count,
                         const uint64_t *addresses)
 {
     for (int k = 0; k < count; k++) {
@@ -249,7 +249,7 @@ static void fill_stages(const AqPlan *plan, AqCode *code, int count,
     }
 }
 
-static AqStatus link_units(AqPlan *plan, AqCode *code, int count,
+static AqStatus link_units(AqCodePlan *plan, AqCode *code, int count,
                            AqError *error)
 {
     size_t n = (size_t)AQ_MAX(plan->n_units, 1);
@@ -271,7 +271,7 @@ static AqStatus link_units(AqPlan *plan, AqCode *code, int count,
 
 /* ---- the whole ---- */
 
-static AqStatus compile(AqPlan *plan, AqCode *code, const AqGraph *graph,
+static AqStatus compile(AqCodePlan *plan, AqCode *code, const AqGraph *graph,
                         const AqId *kernels, int count, AqError *error)
 {
     size_t n = (size_t)AQ_MAX(count, 1);
@@ -297,7 +297,7 @@ static AqStatus compile(AqPlan *plan, AqCode *code, const AqGraph *graph,
     return link_units(plan, code, count, error);
 }
 
-static void free_plan(AqPlan *plan)
+static void free_plan(AqCodePlan *plan)
 {
     for (int i = 0; i < plan->n_units; i++) {
         aq_text_free(&plan->units[i].key);
@@ -322,9 +322,9 @@ AqCode *aq_compile(const AqGraph *graph, const AqId *kernels, int count,
         return NULL;
     }
     code->arena = arena;
-    AqPlan plan = {.arena = arena,
-                   .target = target,
-                   .options = options ? options : &defaults};
+    AqCodePlan plan = {.arena = arena,
+                       .target = target,
+                       .options = options ? options : &defaults};
     compile(&plan, code, graph, kernels, count, &own);
     free_plan(&plan);
     code->statistics.kernels = count;

@@ -279,11 +279,11 @@ static AqStatus contract_layout(const AqKernel *kernel, AqKernelLayout *layout,
 
 /* ---- units ---- */
 
-static AqStatus link(AqPlan *plan, size_t offset, int unit, AqError *error)
+static AqStatus link(AqCodePlan *plan, size_t offset, int unit, AqError *error)
 {
     if (unit < 0)
         return aq_no_memory(error, sizeof unit);
-    return aq_plan_link(plan, offset, unit);
+    return aq_code_plan_link(plan, offset, unit);
 }
 
 /* Tiles' heights that occur: whole ones, and what is left at the end. */
@@ -298,7 +298,8 @@ static void mark_heights(const AqContraction *c, bool *used)
     }
 }
 
-static AqStatus link_micro(AqPlan *plan, const AqContraction *c, AqError *error)
+static AqStatus link_micro(AqCodePlan *plan, const AqContraction *c,
+                           AqError *error)
 {
     bool used[AQ_MOST_ROWS + 1] = {false};
     mark_heights(c, used);
@@ -311,13 +312,13 @@ static AqStatus link_micro(AqPlan *plan, const AqContraction *c, AqError *error)
         for (int i = 1; i <= AQ_MOST_ROWS; i++) {
             if (!used[i])
                 continue;
-            AqMicroKey *key = AQ_NEW(aq_plan_arena(plan), AqMicroKey);
+            AqMicroKey *key = AQ_NEW(aq_code_plan_arena(plan), AqMicroKey);
             if (!key)
                 return aq_no_memory(error, sizeof *key);
             *key =
                 (AqMicroKey){.panel = c->panel, .rows = i, .vectors = vectors};
-            int unit = aq_plan_unit(plan, "micro", key, sizeof *key,
-                                    aq_emit_micro, key);
+            int unit = aq_code_plan_unit(plan, "micro", key, sizeof *key,
+                                         aq_emit_micro, key);
             size_t offset =
                 offsetof(AqContraction, micro) +
                 ((size_t)(vectors - 1) * (AQ_MOST_ROWS + 1) + (size_t)i) *
@@ -329,29 +330,32 @@ static AqStatus link_micro(AqPlan *plan, const AqContraction *c, AqError *error)
     return AQ_OK;
 }
 
-static AqStatus link_b_leaves(AqPlan *plan, const AqContraction *c,
+static AqStatus link_b_leaves(AqCodePlan *plan, const AqContraction *c,
                               AqError *error)
 {
     if (c->parts[0].b_n == 1)
-        return link(plan, offsetof(AqContraction, strip),
-                    aq_plan_unit(plan, "panel", "", 0, aq_emit_panel, NULL),
-                    error);
-    return link(plan, offsetof(AqContraction, transpose),
-                aq_plan_unit(plan, "transpose", "", 0, aq_emit_transpose, NULL),
+        return link(
+            plan, offsetof(AqContraction, strip),
+            aq_code_plan_unit(plan, "panel", "", 0, aq_emit_panel, NULL),
+            error);
+    return link(
+        plan, offsetof(AqContraction, transpose),
+        aq_code_plan_unit(plan, "transpose", "", 0, aq_emit_transpose, NULL),
+        error);
+}
+
+static AqStatus link_copy(AqCodePlan *plan, AqError *error)
+{
+    return link(plan, offsetof(AqContraction, copy),
+                aq_code_plan_unit(plan, "copy", "", 0, aq_emit_copy, NULL),
                 error);
 }
 
-static AqStatus link_copy(AqPlan *plan, AqError *error)
-{
-    return link(plan, offsetof(AqContraction, copy),
-                aq_plan_unit(plan, "copy", "", 0, aq_emit_copy, NULL), error);
-}
-
-static AqStatus link_store(AqPlan *plan, const Contract *k, AqError *error)
+static AqStatus link_store(AqCodePlan *plan, const Contract *k, AqError *error)
 {
     if (k->plain)
         return AQ_OK;
-    AqStoreCode *code = AQ_NEW(aq_plan_arena(plan), AqStoreCode);
+    AqStoreCode *code = AQ_NEW(aq_code_plan_arena(plan), AqStoreCode);
     if (!code)
         return aq_no_memory(error, sizeof *code);
     *code = (AqStoreCode){.body = k->kernel->body,
@@ -360,18 +364,18 @@ static AqStatus link_store(AqPlan *plan, const Contract *k, AqError *error)
                           .columns = k->c->parts[0].n};
     AqText key = {0};
     aq_kernel_key(k->kernel, &key);
-    int unit = aq_plan_unit(plan, "store", key.data, key.length,
-                            aq_emit_tile_store, code);
+    int unit = aq_code_plan_unit(plan, "store", key.data, key.length,
+                                 aq_emit_tile_store, code);
     aq_text_free(&key);
     return link(plan, offsetof(AqContraction, store), unit, error);
 }
 
-static AqStatus link_evaluate(AqPlan *plan, const Contract *k, int which,
+static AqStatus link_evaluate(AqCodePlan *plan, const Contract *k, int which,
                               AqError *error)
 {
     if (!k->c->material[which].needed)
         return AQ_OK;
-    AqOperandCode *code = AQ_NEW(aq_plan_arena(plan), AqOperandCode);
+    AqOperandCode *code = AQ_NEW(aq_code_plan_arena(plan), AqOperandCode);
     if (!code)
         return aq_no_memory(error, sizeof *code);
     *code = (AqOperandCode){.body = k->kernel->body,
@@ -379,8 +383,8 @@ static AqStatus link_evaluate(AqPlan *plan, const Contract *k, int which,
     AqText key = {0};
     aq_text_printf(&key, "operand %d ", which);
     aq_kernel_key(k->kernel, &key);
-    int unit = aq_plan_unit(plan, "operand", key.data, key.length,
-                            aq_emit_evaluate, code);
+    int unit = aq_code_plan_unit(plan, "operand", key.data, key.length,
+                                 aq_emit_evaluate, code);
     aq_text_free(&key);
     return link(plan,
                 offsetof(AqContraction, material) +
@@ -391,7 +395,7 @@ static AqStatus link_evaluate(AqPlan *plan, const Contract *k, int which,
 
 /* ---- stages ---- */
 
-static AqStatus link_stage(AqPlan *plan, const Contract *k, int stage,
+static AqStatus link_stage(AqCodePlan *plan, const Contract *k, int stage,
                            AqError *error)
 {
     const AqContraction *c = k->c;
@@ -416,19 +420,19 @@ static AqStatus link_stage(AqPlan *plan, const Contract *k, int stage,
     return error->status;
 }
 
-static AqStatus contract_plan(AqPlan *plan, const AqKernel *kernel,
+static AqStatus contract_plan(AqCodePlan *plan, const AqKernel *kernel,
                               AqError *error)
 {
     static AqTaskFn *const run[STAGES] = {aq_contract_materialise,
                                           aq_contract_pack, aq_contract_run,
                                           aq_contract_reduce};
     Contract k;
-    if (analyse(&k, kernel, aq_plan_arena(plan), error))
+    if (analyse(&k, kernel, aq_code_plan_arena(plan), error))
         return error->status;
     for (int i = 0; i < STAGES; i++) {
         if (k.c->tasks[i] == 0)
             continue;
-        if (aq_plan_c_stage(plan, run[i], k.c, k.bytes) ||
+        if (aq_code_plan_c_stage(plan, run[i], k.c, k.bytes) ||
             link_stage(plan, &k, i, error))
             return error->status;
     }

@@ -26,14 +26,14 @@ typedef struct AqKernel {
     const AqTarget *target;
 } AqKernel;
 
-typedef struct AqPlan AqPlan;
+typedef struct AqCodePlan AqCodePlan;
 
 typedef struct AqKernelKind {
     const char *name; /* the node's attribute `kind` */
     AqStatus (*layout)(const AqKernel *kernel, AqKernelLayout *layout,
                        AqError *error);
     /* As many stages as the layout says. */
-    AqStatus (*plan)(AqPlan *plan, const AqKernel *kernel, AqError *error);
+    AqStatus (*plan)(AqCodePlan *plan, const AqKernel *kernel, AqError *error);
 } AqKernelKind;
 
 AqStatus aq_kernel_of(const AqGraph *graph, AqId id, const AqTarget *target,
@@ -53,19 +53,19 @@ typedef AqStatus AqUnitEmit(AqEmit *e, const void *context);
 
 /* A unit, or the one with equal kind, emitter and key.  The key must say all
  * that the code depends on but the target.  `context` must live as long as the
- * plan (aq_plan_arena).  Returns its number, or -1 when memory ends. */
-int aq_plan_unit(AqPlan *plan, const char *kind, const void *key, size_t bytes,
-                 AqUnitEmit *emit, const void *context);
+ * plan (aq_code_plan_arena).  Returns its number, or -1 when memory ends. */
+int aq_code_plan_unit(AqCodePlan *plan, const char *kind, const void *key,
+                      size_t bytes, AqUnitEmit *emit, const void *context);
 /* The next stage of the kernel being planned, running `unit`, an AqTaskFn. */
-AqStatus aq_plan_stage(AqPlan *plan, int unit, const void *closure,
-                       size_t closure_bytes);
+AqStatus aq_code_plan_stage(AqCodePlan *plan, int unit, const void *closure,
+                            size_t closure_bytes);
 /* The same with a driver written in C; its leaves hang in the closure. */
-AqStatus aq_plan_c_stage(AqPlan *plan, AqTaskFn *run, const void *closure,
-                         size_t closure_bytes);
+AqStatus aq_code_plan_c_stage(AqCodePlan *plan, AqTaskFn *run,
+                              const void *closure, size_t closure_bytes);
 /* Writes the address of `unit`'s function at `offset` into the closure of the
  * stage made last. */
-AqStatus aq_plan_link(AqPlan *plan, size_t offset, int unit);
-AqArena *aq_plan_arena(AqPlan *plan);
+AqStatus aq_code_plan_link(AqCodePlan *plan, size_t offset, int unit);
+AqArena *aq_code_plan_arena(AqCodePlan *plan);
 
 /* key.c: body, attributes and types of a kernel as bytes; equal bytes, equal
  * meaning.  Scopes and source places are left out. */

@@ -131,21 +131,22 @@ static AqStatus map_layout(const AqKernel *kernel, AqKernelLayout *layout,
     return error->status;
 }
 
-static AqStatus map_plan(AqPlan *plan, const AqKernel *kernel, AqError *error)
+static AqStatus map_plan(AqCodePlan *plan, const AqKernel *kernel,
+                         AqError *error)
 {
-    AqMap *map = AQ_NEW(aq_plan_arena(plan), AqMap);
+    AqMap *map = AQ_NEW(aq_code_plan_arena(plan), AqMap);
     AqText key = {0};
     if (!map)
         return aq_no_memory(error, sizeof *map);
-    if (aq_map_plan(kernel, map, aq_plan_arena(plan), error))
+    if (aq_map_plan(kernel, map, aq_code_plan_arena(plan), error))
         return error->status;
     aq_kernel_key(kernel, &key);
     int unit = key.failed ? -1
-                          : aq_plan_unit(plan, "map", key.data, key.length,
-                                         aq_map_emit, map);
+                          : aq_code_plan_unit(plan, "map", key.data, key.length,
+                                              aq_map_emit, map);
     aq_text_free(&key);
     return unit < 0 ? aq_no_memory(error, key.length)
-                    : aq_plan_stage(plan, unit, NULL, 0);
+                    : aq_code_plan_stage(plan, unit, NULL, 0);
 }
 
 const AqKernelKind aq_kind_map = {"map", map_layout, map_plan};

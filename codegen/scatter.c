@@ -191,10 +191,10 @@ static AqStatus scatter_emit(AqEmit *e, const void *context)
     return e->error->status;
 }
 
-static AqStatus scatter_plan(AqPlan *plan, const AqKernel *kernel,
+static AqStatus scatter_plan(AqCodePlan *plan, const AqKernel *kernel,
                              AqError *error)
 {
-    Scatter *s = AQ_NEW(aq_plan_arena(plan), Scatter);
+    Scatter *s = AQ_NEW(aq_code_plan_arena(plan), Scatter);
     AqText key = {0};
     if (!s)
         return aq_no_memory(error, sizeof *s);
@@ -202,11 +202,11 @@ static AqStatus scatter_plan(AqPlan *plan, const AqKernel *kernel,
         return error->status;
     aq_kernel_key(kernel, &key);
     int unit = key.failed ? -1
-                          : aq_plan_unit(plan, "scatter", key.data, key.length,
-                                         scatter_emit, s);
+                          : aq_code_plan_unit(plan, "scatter", key.data,
+                                              key.length, scatter_emit, s);
     aq_text_free(&key);
     return unit < 0 ? aq_no_memory(error, key.length)
-                    : aq_plan_stage(plan, unit, NULL, 0);
+                    : aq_code_plan_stage(plan, unit, NULL, 0);
 }
 
 const AqKernelKind aq_kind_scatter = {"scatter", scatter_layout, scatter_plan};
