@@ -120,18 +120,18 @@ AqExpr *aq_contract_expr(AqEmit *e, const AqGraph *body, LLVMValueRef buffers);
 
 /* ---- the normal form ---- */
 
-typedef struct AqImage {
+typedef struct AqImageGrid {
     int64_t grid_h, grid_w;         /* the grid is (n, y, x) */
     int64_t height, width;          /* outside of them are zeros */
     int64_t sn, sh, sw;             /* floats from sample, row, pixel to next */
     int64_t my, mx, oy, ox, dy, dx; /* see above */
     int64_t th, tw, channels;
     int64_t joined; /* taps along x that lie in one run of memory: 1 or tw */
-} AqImage;
+} AqImageGrid;
 
 /* A part has a grid of its own: a phase of a strided input gradient. */
 typedef struct AqPart {
-    AqImage a;
+    AqImageGrid a;
     int64_t a_base, b_base; /* floats into the operands */
     int64_t b_ty, b_tx, b_j, b_n;
     int64_t b_tw, b_channels; /* k = (ty, tx, j) as B sees it */
@@ -273,7 +273,7 @@ typedef struct AqLines {
 } AqLines;
 
 /* `channels` of the points k0 .. k1-1 of an image, from `image` on. */
-AqFuture aq_points_ahead(const AqImage *im, const float *image, int64_t k0,
+AqFuture aq_points_ahead(const AqImageGrid *im, const float *image, int64_t k0,
                          int64_t k1, int64_t channels);
 /* What the call asks for; `none` again and again where nothing is left. */
 AqLines aq_lines_ahead(const AqAhead *ahead, int64_t call, const float *none);

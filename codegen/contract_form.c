@@ -27,24 +27,24 @@ static bool is_stride(int64_t stride, int64_t wanted, int64_t extent)
 
 /* ---- images ---- */
 
-static AqImage image_of(const AqType *type, const AqView *view)
+static AqImageGrid image_of(const AqType *type, const AqView *view)
 {
-    return (AqImage){.height = type->dim[1],
-                     .width = type->dim[2],
-                     .sn = view->stride[0],
-                     .sh = view->stride[1],
-                     .sw = view->stride[2],
-                     .my = 1,
-                     .mx = 1,
-                     .dy = 1,
-                     .dx = 1,
-                     .th = 1,
-                     .tw = 1,
-                     .joined = 1};
+    return (AqImageGrid){.height = type->dim[1],
+                         .width = type->dim[2],
+                         .sn = view->stride[0],
+                         .sh = view->stride[1],
+                         .sw = view->stride[2],
+                         .my = 1,
+                         .mx = 1,
+                         .dy = 1,
+                         .dx = 1,
+                         .th = 1,
+                         .tw = 1,
+                         .joined = 1};
 }
 
 /* Rows of k (or m) as one line of points, where nothing is skipped. */
-static void join_grid(AqImage *a, int64_t points)
+static void join_grid(AqImageGrid *a, int64_t points)
 {
     bool plain = a->th == 1 && a->tw == 1 && a->my == 1 && a->mx == 1 &&
                  a->oy == 0 && a->ox == 0 && a->grid_h == a->height &&
@@ -58,7 +58,7 @@ static void join_grid(AqImage *a, int64_t points)
     a->sn = a->sh = points * a->sw;
 }
 
-static void join_taps(AqImage *a)
+static void join_taps(AqImageGrid *a)
 {
     if (a->tw > 1 && a->dx == 1 && a->channels < FEW_CHANNELS &&
         a->sw == a->channels)
@@ -105,23 +105,23 @@ static void matmul_batches(const AqNode *node, const AqView view[2],
     }
 }
 
-static AqImage line_of(int64_t points, int64_t stride, int64_t channels)
+static AqImageGrid line_of(int64_t points, int64_t stride, int64_t channels)
 {
-    return (AqImage){.grid_h = 1,
-                     .grid_w = points,
-                     .height = 1,
-                     .width = points,
-                     .sn = points * stride,
-                     .sh = points * stride,
-                     .sw = stride,
-                     .my = 1,
-                     .mx = 1,
-                     .dy = 1,
-                     .dx = 1,
-                     .th = 1,
-                     .tw = 1,
-                     .channels = channels,
-                     .joined = 1};
+    return (AqImageGrid){.grid_h = 1,
+                         .grid_w = points,
+                         .height = 1,
+                         .width = points,
+                         .sn = points * stride,
+                         .sh = points * stride,
+                         .sw = stride,
+                         .my = 1,
+                         .mx = 1,
+                         .dy = 1,
+                         .dx = 1,
+                         .th = 1,
+                         .tw = 1,
+                         .channels = channels,
+                         .joined = 1};
 }
 
 static int form_matmul(const AqGraph *body, const AqNode *node,
@@ -174,10 +174,11 @@ static void conv_batches(AqContraction *c, int64_t groups, int64_t a, int64_t b,
     c->column_batch = columns;
 }
 
-static AqImage forward_image(const AqType *x, const AqView *view,
-                             const AqType *w, const AqType *y, const Conv *conv)
+static AqImageGrid forward_image(const AqType *x, const AqView *view,
+                                 const AqType *w, const AqType *y,
+                                 const Conv *conv)
 {
-    AqImage a = image_of(x, view);
+    AqImageGrid a = image_of(x, view);
     a.grid_h = y->dim[1];
     a.grid_w = y->dim[2];
     a.my = conv->stride[0];

@@ -15,7 +15,7 @@ typedef struct Taps {
     int64_t ty, tx, j0, j1;
 } Taps;
 
-static Run run_at(const AqImage *im, int64_t point, int64_t end)
+static Run run_at(const AqImageGrid *im, int64_t point, int64_t end)
 {
     int64_t row = point / im->grid_w, x = point % im->grid_w;
     return (Run){.n = row / im->grid_h,
@@ -41,7 +41,7 @@ static int64_t clamp(int64_t value, int64_t lo, int64_t hi)
 }
 
 /* One grid point whose taps lie partly outside. */
-static void copy_edge(const AqImage *im, const float *row, int64_t x,
+static void copy_edge(const AqImageGrid *im, const float *row, int64_t x,
                       const Taps *taps, float *to)
 {
     int64_t column = x * im->mx + im->ox + taps->tx * im->dx;
@@ -57,8 +57,8 @@ static void copy_edge(const AqImage *im, const float *row, int64_t x,
 }
 
 /* lo .. hi-1: points of the run all of whose joined taps are inside. */
-static void interior(const AqImage *im, const Run *run, int64_t tx, int64_t *lo,
-                     int64_t *hi)
+static void interior(const AqImageGrid *im, const Run *run, int64_t tx,
+                     int64_t *lo, int64_t *hi)
 {
     int64_t first = im->ox + tx * im->dx;
     int64_t last = first + (im->joined - 1) * im->dx;
@@ -67,7 +67,7 @@ static void interior(const AqImage *im, const Run *run, int64_t tx, int64_t *lo,
     *hi = clamp(ceil_div(im->width - last, im->mx), *lo, end);
 }
 
-static void copy_run(const AqContraction *c, const AqImage *im,
+static void copy_run(const AqContraction *c, const AqImageGrid *im,
                      const float *image, const Run *run, const Taps *taps,
                      float *to)
 {
@@ -93,7 +93,7 @@ static void copy_run(const AqContraction *c, const AqImage *im,
 void aq_pack_rows(const AqContraction *c, const AqPart *p, const float *image,
                   int64_t tile, int64_t k0, int64_t k1, float *panel)
 {
-    const AqImage *im = &p->a;
+    const AqImageGrid *im = &p->a;
     int64_t size = im->joined * im->channels; /* of a group of joined taps */
     int64_t across = im->tw / im->joined;
     int64_t m0 = tile * c->tile_rows, m1 = AQ_MIN(m0 + c->tile_rows, p->m);
@@ -115,7 +115,7 @@ void aq_pack_rows(const AqContraction *c, const AqPart *p, const float *image,
 void aq_find_segments(const AqPart *p, int64_t tap, int64_t k0, int64_t k1,
                       AqSegments *segments)
 {
-    const AqImage *im = &p->a;
+    const AqImageGrid *im = &p->a;
     int64_t ty = tap / im->tw, tx = tap % im->tw;
     segments->count = 0;
     segments->stride = im->mx * im->sw;
@@ -144,7 +144,7 @@ void aq_find_segments(const AqPart *p, int64_t tap, int64_t k0, int64_t k1,
 
 enum { LINE = 16 }; /* floats in a line of cache */
 
-AqFuture aq_points_ahead(const AqImage *im, const float *image, int64_t k0,
+AqFuture aq_points_ahead(const AqImageGrid *im, const float *image, int64_t k0,
                          int64_t k1, int64_t channels)
 {
     if (im->sh != im->width * im->sw || im->sn != im->height * im->sh ||

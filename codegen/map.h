@@ -48,14 +48,14 @@ AqStatus aq_map_plan(const AqKernel *kernel, AqMap *map, AqArena *arena,
 bool aq_map_nest(AqMap *map, const AqTarget *target, AqArena *arena);
 /* walk.c: calls for every index that an evaluation of `id` depends on. */
 typedef void AqVisit(void *context, AqIndex access);
-typedef struct AqWalk {
+typedef struct AqIndexWalk {
     const AqGraph *body;
     AqIndexTable *t;
     struct AqMemo *seen;
     AqVisit *visit;
     void *context;
-} AqWalk;
-void aq_walk(AqWalk *walk, AqId id, const AqIndex *index);
+} AqIndexWalk;
+void aq_index_walk(AqIndexWalk *walk, AqId id, const AqIndex *index);
 
 /* reduce.c: running values of the reducers for `unroll` blocks. */
 typedef struct AqAccumulators {

@@ -60,13 +60,13 @@ static void look_at_access(void *context, AqIndex access)
     }
 }
 
-static void walk_value(AqWalk *walk, const AqType *domain, AqId id,
+static void walk_value(AqIndexWalk *walk, const AqType *domain, AqId id,
                        const AqIndex *index)
 {
     const AqType *type = &aq_node(walk->body, id)->type;
     AqIndex other[AQ_MAX_RANK], offset = aq_index_constant(walk->t, 0);
     if (aq_same_shape(type, domain)) {
-        aq_walk(walk, id, index);
+        aq_index_walk(walk, id, index);
         return;
     }
     for (int i = 0; i < domain->rank; i++) {
@@ -74,7 +74,7 @@ static void walk_value(AqWalk *walk, const AqType *domain, AqId id,
         offset = aq_index_add(walk->t, offset, index[i]);
     }
     aq_expr_unravel(walk->t, type, offset, other);
-    aq_walk(walk, id, other);
+    aq_index_walk(walk, id, other);
 }
 
 /* Finds out which neighbouring dimensions may be joined. */
@@ -82,11 +82,11 @@ static bool find_joins(const AqMap *map, AqArena *arena, Joins *joins)
 {
     AqIndex index[AQ_MAX_RANK];
     *joins = (Joins){.t = aq_index_table(arena, 1), .domain = &map->domain};
-    AqWalk walk = {.body = map->body,
-                   .t = joins->t,
-                   .seen = aq_memo_new(arena),
-                   .visit = look_at_access,
-                   .context = joins};
+    AqIndexWalk walk = {.body = map->body,
+                        .t = joins->t,
+                        .seen = aq_memo_new(arena),
+                        .visit = look_at_access,
+                        .context = joins};
     if (!joins->t || !walk.seen)
         return false;
     for (int i = 0; i < map->domain.rank; i++) {

@@ -1,7 +1,7 @@
 /* Which elements a body reads, found without emitting anything. */
 #include "codegen/map.h"
 
-static void walk_input(AqWalk *walk, const AqNode *node, int k,
+static void walk_input(AqIndexWalk *walk, const AqNode *node, int k,
                        const AqIndex *index)
 {
     AqIndex input[AQ_MAX_RANK];
@@ -13,22 +13,23 @@ static void walk_input(AqWalk *walk, const AqNode *node, int k,
             walk->visit(walk->context, bounds[i].index);
             walk->visit(walk->context, bounds[i].zero);
         }
-    aq_walk(walk, node->inputs[k], input);
+    aq_index_walk(walk, node->inputs[k], input);
 }
 
-static void walk_gather(AqWalk *walk, const AqNode *node, const AqIndex *index)
+static void walk_gather(AqIndexWalk *walk, const AqNode *node,
+                        const AqIndex *index)
 {
     const AqType *table = &aq_node(walk->body, node->inputs[0])->type;
     int lead = aq_node(walk->body, node->inputs[1])->type.rank;
     AqIndex input[AQ_MAX_RANK];
-    aq_walk(walk, node->inputs[1], index);
+    aq_index_walk(walk, node->inputs[1], index);
     input[0] = aq_index_variable(walk->t, NULL, 0, table->dim[0] - 1, 0);
     for (int i = 1; i < table->rank; i++)
         input[i] = index[lead + i - 1];
-    aq_walk(walk, node->inputs[0], input);
+    aq_index_walk(walk, node->inputs[0], input);
 }
 
-static AqIndex offset_of(AqWalk *walk, const AqType *type, int from,
+static AqIndex offset_of(AqIndexWalk *walk, const AqType *type, int from,
                          const AqIndex *index)
 {
     AqIndex offset = aq_index_constant(walk->t, 0);
@@ -39,13 +40,15 @@ static AqIndex offset_of(AqWalk *walk, const AqType *type, int from,
     return offset;
 }
 
-static void walk_random(AqWalk *walk, const AqNode *node, const AqIndex *index)
+static void walk_random(AqIndexWalk *walk, const AqNode *node,
+                        const AqIndex *index)
 {
-    aq_walk(walk, node->inputs[2], index);
+    aq_index_walk(walk, node->inputs[2], index);
     walk->visit(walk->context, offset_of(walk, &node->type, 1, index));
 }
 
-static bool seen_before(AqWalk *walk, AqId id, const AqIndex *index, int rank)
+static bool seen_before(AqIndexWalk *walk, AqId id, const AqIndex *index,
+                        int rank)
 {
     static char mark;
     AqMemoKey key = {.node = id};
@@ -57,7 +60,7 @@ static bool seen_before(AqWalk *walk, AqId id, const AqIndex *index, int rank)
     return false;
 }
 
-void aq_walk(AqWalk *walk, AqId id, const AqIndex *index)
+void aq_index_walk(AqIndexWalk *walk, AqId id, const AqIndex *index)
 {
     const AqNode *node = aq_node(walk->body, id);
     if (seen_before(walk, id, index, node->type.rank))
