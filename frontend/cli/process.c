@@ -50,13 +50,13 @@ void aq_cli_optimizer(AqCli *cli, double total_steps, AqOptimizer *optimizer)
     AqOptimizerKind kind = (AqOptimizerKind)aq_cli_choice(
         cli, "optimizer", AQ_ADAMW, kinds, AQ_COUNT(kinds));
     double decay = kind == AQ_ADAMW ? 0.01 : 0;
-    *optimizer =
-        (AqOptimizer){.kind = kind,
-                      .rate = rate_of(cli, total_steps),
-                      .beta1 = aq_cli_real(cli, "beta1", 0.9, 0, 0.999999),
-                      .beta2 = aq_cli_real(cli, "beta2", 0.999, 0, 0.9999999),
-                      .momentum = aq_cli_real(cli, "momentum", 0.9, 0, 0.99999),
-                      .decay = aq_cli_real(cli, "decay", decay, 0, 10),
-                      .clip = aq_cli_real(cli, "clip", 1, 0, 1e9),
-                      .ema = aq_cli_real(cli, "ema", 0.9999, 0, 0.99999999)};
+    *optimizer = (AqOptimizer){
+        .kind = kind,
+        .rate = rate_of(cli, total_steps),
+        .beta1 = aq_cli_real(cli, "beta1", 0.9, 1e-6, 0.999999),
+        .beta2 = aq_cli_real(cli, "beta2", 0.999, 1e-6, 0.9999999),
+        .momentum = aq_cli_real(cli, "momentum", 0.9, 0, 0.99999),
+        .decay = aq_cli_real(cli, "decay", decay, 0, 10),
+        .clip = aq_cli_real(cli, "clip", 1, 0, 1e9),
+        .ema = aq_cli_real(cli, "ema", 0.9999, 0, 0.99999999)};
 }
