@@ -6,8 +6,8 @@
  * index, share a sweep: the optimizer is one kernel, and so are the sums of a
  * normalisation's backward pass.  A pointwise value may take the domain of a
  * reduction that reads it through a reshape: the elements are the same, in the
- * same order.  Joining must leave the kernels without
- * cycles: no member may reach the newcomer through a kernel outside. */
+ * same order.  Joining must leave the kernels without cycles: no member may
+ * reach the newcomer through a kernel outside. */
 #include "passes/fuse.h"
 
 #include <string.h>

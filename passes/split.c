@@ -5,14 +5,16 @@
  * in all, are cut into `parts` of n / parts, each part is reduced, and the
  * parts are joined by a second, small reduction:
  *
- *     sum  over (H,W) of (N,H,W,C):  (N,parts,H*W/parts,C) -> (N,parts,C) ->
- * (N,C) mean = avg(mean_i),  m2 = sum m2_i + n_i sum (mean_i - mean)^2   (Chan)
+ *     sum over (H,W) of (N,H,W,C):
+ *         (N,parts,H*W/parts,C) -> (N,parts,C) -> (N,C)
+ *     moments (Chan): mean = avg(mean_i),
+ *         m2 = sum m2_i + n_i sum (mean_i - mean)^2
  *
  * A sum over the samples too keeps them apart at first, so that the gradient of
  * a bias and that of a time embedding share the large reduction:
  *
- *     sum  over (N,H,W) of (N,H,W,C):  (N,parts,H*W/parts,C) -> (N,parts,C) ->
- * (C)
+ *     sum over (N,H,W) of (N,H,W,C):
+ *         (N,parts,H*W/parts,C) -> (N,parts,C) -> (C)
  *
  * The cut depends on the shape alone.  Where n has no suitable divisor a sum or
  * maximum is cut into two slices first.

@@ -176,9 +176,8 @@ static void account(AqTrain *t, double loss, double began, double now)
         return;
     t->loss_sum += loss;
     t->interval_losses++;
-    double share = isfinite(t->state.loss) ? 0.02 : 1;
     t->state.loss = isfinite(t->state.loss)
-                        ? t->state.loss + share * (loss - t->state.loss)
+                        ? t->state.loss + 0.02 * (loss - t->state.loss)
                         : loss;
 }
 

@@ -665,7 +665,7 @@ typedef struct AqOptimizer {
 void aq_minimize_(AqPlace at, AqTensor loss, AqOptimizer optimizer);
 #define aq_minimize(loss, ...) aq_minimize_(AQ_HERE, loss, __VA_ARGS__)
 
-/* ---- options.c, model.c: models ---- */
+/* ---- options.c: models ---- */
 
 /* What a model is given.  `labels` is AQ_NONE where there are no classes. */
 typedef struct AqModel {
