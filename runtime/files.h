@@ -322,7 +322,7 @@ AqStatus aq_nearest_pictures(const AqDataset *set, const AqSamples *samples,
 AqStatus aq_pairs_write(const char *path, const AqSamples *samples,
                         const AqDataset *set, AqError *error);
 
-/* plot.c: line charts as SVG */
+/* plot.c: line charts as SVG (chart.h: what it shares with scatter.c) */
 
 typedef struct AqSeries {
     const char *name;
@@ -343,5 +343,11 @@ AqStatus aq_plot_write(const char *path, const AqPlot *plot, AqError *error);
 /* Exponential mean over about `window` points, fewer at the beginning;
  * values that are not finite are passed over. */
 void aq_smooth(const double *y, int64_t count, double window, double *out);
+
+/* scatter.c: clouds of points as SVG; a light series lies below the others.
+ * A unit is as long on one axis as on the other, unless that would leave most
+ * of the sheet empty. */
+AqStatus aq_scatter_draw(const AqPlot *plot, AqText *out, AqError *error);
+AqStatus aq_scatter_write(const char *path, const AqPlot *plot, AqError *error);
 
 #endif

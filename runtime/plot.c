@@ -1,5 +1,5 @@
 /* Line charts as SVG, to be read at the width of a page. */
-#include "runtime/files.h"
+#include "runtime/chart.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -12,20 +12,7 @@ enum {
     RIGHT = 84, /* room for the last values */
     TOP = 88,
     BOTTOM = 60,
-    MOST_TICKS = 32,
 };
-
-static const char *const strong[] = {"#0f5f73", "#c2512f", "#6d4a8d",
-                                     "#8a7a12"};
-static const char *const pale[] = {"#b4d3da", "#efcbbd", "#d5c8e0", "#e0daab"};
-
-/* One axis: values low .. high become pixels from .. to. */
-typedef struct Axis {
-    double low, high, from, to;
-    bool log;
-    double ticks[MOST_TICKS];
-    int tick_count;
-} Axis;
 
 /* ---- ranges ---- */
 
@@ -48,8 +35,8 @@ static void widen(double low, double high, double *to_low, double *to_high)
 
 /* A pale series does not set the range by its few highest and lowest values:
  * half a per cent of them may leave the chart at either end. */
-static AqStatus range_of(const AqPlot *plot, const AqSeries *series, Axis *x,
-                         Axis *y, AqError *error)
+static AqStatus range_of(const AqPlot *plot, const AqSeries *series, AqAxis *x,
+                         AqAxis *y, AqError *error)
 {
     size_t room = (size_t)AQ_MAX(series->count, 1), n = 0;
     double *sorted = malloc(room * sizeof *sorted);
@@ -70,7 +57,7 @@ static AqStatus range_of(const AqPlot *plot, const AqSeries *series, Axis *x,
     return AQ_OK;
 }
 
-static void mend_range(Axis *axis)
+static void mend_range(AqAxis *axis)
 {
     if (axis->low > axis->high) { /* nothing was seen */
         axis->low = axis->log ? 0.1 : 0;
@@ -89,33 +76,9 @@ static void mend_range(Axis *axis)
 
 /* ---- ticks ---- */
 
-/* 1, 2 or 5 times a power of ten: at most `most` steps in the range */
-static double round_step(double range, int most)
-{
-    double power = pow(10, floor(log10(range / most)));
-    static const double factors[] = {1, 2, 5, 10};
-    for (int i = 0; i < AQ_COUNT(factors); i++)
-        if (range / (power * factors[i]) <= most)
-            return power * factors[i];
-    return power * 10;
-}
-
-static void linear_ticks(Axis *axis, int most)
-{
-    double step = round_step(axis->high - axis->low, most);
-    double first = ceil(axis->low / step - 1e-9);
-    axis->tick_count = 0;
-    for (int i = 0; axis->tick_count < MOST_TICKS; i++) {
-        double at = (first + i) * step;
-        if (at > axis->high + step * 1e-9)
-            break;
-        axis->ticks[axis->tick_count++] = at;
-    }
-}
-
 /* Decades, or decades with some of their multiples, whichever first gives
  * enough ticks; within less than that a log axis is as good as linear. */
-static void log_ticks(Axis *axis)
+static void log_ticks(AqAxis *axis)
 {
     static const char *const multiples[] = {"1", "13", "125", "123456789"};
     int first = (int)floor(log10(axis->low) + 1e-9);
@@ -128,28 +91,28 @@ static void log_ticks(Axis *axis)
                 double at = (*m - '0') * pow(10, power);
                 if (at >= axis->low * (1 - 1e-9) &&
                     at <= axis->high * (1 + 1e-9) &&
-                    axis->tick_count < MOST_TICKS)
+                    axis->tick_count < AQ_MOST_TICKS)
                     axis->ticks[axis->tick_count++] = at;
             }
         if (axis->tick_count >= 4)
             return;
     }
-    linear_ticks(axis, 6);
+    aq_axis_ticks(axis, aq_axis_step(axis->high - axis->low, 6));
 }
 
 /* Steps 0 .. 3999 end at 4000. */
-static void finish_x(Axis *x)
+static void finish_x(AqAxis *x)
 {
-    double range = x->high - x->low, step = round_step(range, 8);
+    double range = x->high - x->low, step = aq_axis_step(range, 8);
     double end = ceil(x->high / step - 1e-9) * step;
     if (end - x->high < 0.02 * range)
         x->high = end;
-    linear_ticks(x, 8);
+    aq_axis_ticks(x, aq_axis_step(x->high - x->low, 8));
 }
 
 /* A linear value axis begins at 0 if its values come near, and ends on ticks;
  * a log axis gets a little room. */
-static void finish_y(Axis *y)
+static void finish_y(AqAxis *y)
 {
     if (y->log) {
         double room = pow(y->high / y->low, 0.03);
@@ -160,21 +123,22 @@ static void finish_y(Axis *y)
     }
     if (y->low > 0 && y->low < 0.4 * y->high)
         y->low = 0;
-    double step = round_step(y->high - y->low, 6);
+    double step = aq_axis_step(y->high - y->low, 6);
     y->low = floor(y->low / step + 1e-9) * step;
     y->high = ceil(y->high / step - 1e-9) * step;
-    linear_ticks(y, 6);
+    aq_axis_ticks(y, aq_axis_step(y->high - y->low, 6));
 }
 
-static AqStatus make_axes(const AqPlot *plot, Axis *x, Axis *y, AqError *error)
+static AqStatus make_axes(const AqPlot *plot, AqAxis *x, AqAxis *y,
+                          AqError *error)
 {
-    *x = (Axis){
+    *x = (AqAxis){
         .low = INFINITY, .high = -INFINITY, .from = LEFT, .to = WIDTH - RIGHT};
-    *y = (Axis){.low = INFINITY,
-                .high = -INFINITY,
-                .from = HEIGHT - BOTTOM,
-                .to = TOP,
-                .log = plot->log_y};
+    *y = (AqAxis){.low = INFINITY,
+                  .high = -INFINITY,
+                  .from = HEIGHT - BOTTOM,
+                  .to = TOP,
+                  .log = plot->log_y};
     for (int i = 0; i < plot->series_count; i++) {
         AqStatus status = range_of(plot, &plot->series[i], x, y, error);
         if (status != AQ_OK)
@@ -187,115 +151,48 @@ static AqStatus make_axes(const AqPlot *plot, Axis *x, Axis *y, AqError *error)
     return AQ_OK;
 }
 
-static double to_pixel(const Axis *axis, double v)
-{
-    double low = axis->low, high = axis->high;
-    if (axis->log) {
-        v = log(v);
-        low = log(low);
-        high = log(high);
-    }
-    return axis->from + (v - low) / (high - low) * (axis->to - axis->from);
-}
-
-/* ---- text ---- */
-
-static void add_escaped(AqText *out, const char *text)
-{
-    for (; text && *text; text++) {
-        unsigned char c = (unsigned char)*text;
-        if (c == '<')
-            aq_text_add(out, "&lt;");
-        else if (c == '&')
-            aq_text_add(out, "&amp;");
-        else
-            aq_text_bytes(out, c < 0x20 ? " " : text, 1);
-    }
-}
-
-static void add_words(AqText *out, double x, double y, const char *style,
-                      const char *words)
-{
-    aq_text_printf(out, "<text x=\"%.1f\" y=\"%.1f\" class=\"%s\">", x, y,
-                   style);
-    add_escaped(out, words);
-    aq_text_add(out, "</text>\n");
-}
-
-/* 0.05, 1500, 20k, 3M, 1e-6 */
-static void number(char *out, size_t size, double v, bool thousands)
-{
-    double a = fabs(v);
-    if (a < 1e-12) {
-        snprintf(out, size, "0");
-    } else if (a >= 1e6 || (thousands && a >= 1e3)) {
-        bool millions = a >= 1e6;
-        snprintf(out, size, "%.6g%s", v / (millions ? 1e6 : 1e3),
-                 millions ? "M" : "k");
-    } else if (a < 1e-4) {
-        int power = (int)floor(log10(a) + 1e-9);
-        snprintf(out, size, "%.3ge%d", v / pow(10, power), power);
-    } else {
-        snprintf(out, size, "%.6g", v);
-    }
-}
-
 /* ---- the parts of the chart ---- */
 
 static void add_head(AqText *out, const AqPlot *plot)
 {
+    aq_chart_begin(out, WIDTH, HEIGHT);
     aq_text_printf(
         out,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" "
-        "width=\"%d\" height=\"%d\">\n"
-        "<style>\n"
-        "text { font: 14px 'Source Sans 3', 'Helvetica Neue', Helvetica, "
-        "Arial, 'DejaVu Sans', sans-serif; fill: #5b6770 }\n"
-        ".title { font-size: 20px; font-weight: 600; fill: #1d2a31 }\n"
-        ".middle { text-anchor: middle }\n"
-        ".end { text-anchor: end }\n"
-        ".value { font-size: 15px; font-weight: 600 }\n"
-        ".grid { stroke: #e4e9eb; stroke-width: 1 }\n"
-        ".axis { stroke: #8b979e; stroke-width: 1 }\n"
-        "path { fill: none; stroke-linejoin: round; stroke-linecap: round }\n"
-        "</style>\n"
-        "<rect width=\"%d\" height=\"%d\" fill=\"#ffffff\"/>\n"
         "<clipPath id=\"chart\"><rect x=\"%d\" y=\"%d\" width=\"%d\" "
         "height=\"%d\"/></clipPath>\n",
-        WIDTH, HEIGHT, WIDTH, HEIGHT, WIDTH, HEIGHT, LEFT, TOP - 4,
-        WIDTH - LEFT - RIGHT + 3, HEIGHT - TOP - BOTTOM + 4);
-    add_words(out, 24, 36, "title", plot->title);
-    add_words(out, 24, TOP - 22, "label", plot->y_label);
-    add_words(out, (LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 14, "middle",
-              plot->x_label);
+        LEFT, TOP - 4, WIDTH - LEFT - RIGHT + 3, HEIGHT - TOP - BOTTOM + 4);
+    aq_chart_words(out, 24, 36, "title", plot->title);
+    aq_chart_words(out, 24, TOP - 22, "label", plot->y_label);
+    aq_chart_words(out, (LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 14, "middle",
+                   plot->x_label);
 }
 
-static void add_rules(AqText *out, const Axis *y)
+static void add_rules(AqText *out, const AqAxis *y)
 {
     char text[32];
     for (int i = 0; i < y->tick_count; i++) {
-        double at = to_pixel(y, y->ticks[i]);
+        double at = aq_axis_pixel(y, y->ticks[i]);
         aq_text_printf(out,
                        "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" "
                        "y2=\"%.1f\"/>\n",
                        LEFT, WIDTH - RIGHT, at, at);
-        number(text, sizeof text, y->ticks[i], false);
-        add_words(out, LEFT - 12, at + 5, "end", text);
+        aq_chart_number(text, sizeof text, y->ticks[i], false);
+        aq_chart_words(out, LEFT - 12, at + 5, "end", text);
     }
 }
 
-static void add_base(AqText *out, const Axis *x)
+static void add_base(AqText *out, const AqAxis *x)
 {
     char text[32];
     double largest = x->tick_count ? x->ticks[x->tick_count - 1] : 0;
     for (int i = 0; i < x->tick_count; i++) {
-        double at = to_pixel(x, x->ticks[i]);
+        double at = aq_axis_pixel(x, x->ticks[i]);
         aq_text_printf(out,
                        "<line class=\"axis\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" "
                        "y2=\"%d\"/>\n",
                        at, at, HEIGHT - BOTTOM, HEIGHT - BOTTOM + 6);
-        number(text, sizeof text, x->ticks[i], largest >= 1e4);
-        add_words(out, at, HEIGHT - BOTTOM + 23, "middle", text);
+        aq_chart_number(text, sizeof text, x->ticks[i], largest >= 1e4);
+        aq_chart_words(out, at, HEIGHT - BOTTOM + 23, "middle", text);
     }
     aq_text_printf(out,
                    "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" "
@@ -358,17 +255,17 @@ static void pen_lift(Pen *pen)
 }
 
 static void add_line(AqText *out, const AqPlot *plot, const AqSeries *s,
-                     const Axis *x, const Axis *y, int colour)
+                     const AqAxis *x, const AqAxis *y, int colour)
 {
     aq_text_printf(out,
                    "<path clip-path=\"url(#chart)\" stroke=\"%s\" "
                    "stroke-width=\"%s\" d=\"",
-                   s->light ? pale[colour] : strong[colour],
+                   s->light ? aq_chart_pale[colour] : aq_chart_strong[colour],
                    s->light ? "1" : "2.4");
     Pen pen = {.out = out, .column = -1};
     for (int64_t i = 0; i < s->count; i++) {
         if (shown(plot, s->x[i], s->y[i]))
-            pen_add(&pen, to_pixel(x, s->x[i]), to_pixel(y, s->y[i]));
+            pen_add(&pen, aq_axis_pixel(x, s->x[i]), aq_axis_pixel(y, s->y[i]));
         else
             pen_lift(&pen);
     }
@@ -382,11 +279,11 @@ static int colour_of(const AqPlot *plot, int series)
     int before = 0;
     for (int i = 0; i < series; i++)
         before += !plot->series[i].light;
-    return before % AQ_COUNT(strong);
+    return before % AQ_CHART_COLOURS;
 }
 
-static void add_lines(AqText *out, const AqPlot *plot, const Axis *x,
-                      const Axis *y)
+static void add_lines(AqText *out, const AqPlot *plot, const AqAxis *x,
+                      const AqAxis *y)
 {
     for (int light = 1; light >= 0; light--)
         for (int i = 0; i < plot->series_count; i++)
@@ -395,8 +292,8 @@ static void add_lines(AqText *out, const AqPlot *plot, const Axis *x,
 }
 
 /* The last value of each strong series, at its end; they do not overlap. */
-static void add_last_values(AqText *out, const AqPlot *plot, const Axis *x,
-                            const Axis *y)
+static void add_last_values(AqText *out, const AqPlot *plot, const AqAxis *x,
+                            const AqAxis *y)
 {
     double taken = -INFINITY;
     for (int i = 0; i < plot->series_count; i++) {
@@ -406,8 +303,9 @@ static void add_last_values(AqText *out, const AqPlot *plot, const Axis *x,
             n--;
         if (s->light || n == 0)
             continue;
-        double px = to_pixel(x, s->x[n - 1]), py = to_pixel(y, s->y[n - 1]);
-        const char *colour = strong[colour_of(plot, i)];
+        double px = aq_axis_pixel(x, s->x[n - 1]),
+               py = aq_axis_pixel(y, s->y[n - 1]);
+        const char *colour = aq_chart_strong[colour_of(plot, i)];
         char text[32];
         snprintf(text, sizeof text, "%.3g", s->y[n - 1]);
         aq_text_printf(out,
@@ -436,8 +334,10 @@ static void add_legend(AqText *out, const AqPlot *plot)
         aq_text_printf(out,
                        "<tspan dx=\"%d\" style=\"fill: %s\">"
                        "\xe2\x94\x81\xe2\x94\x81</tspan><tspan dx=\"8\">",
-                       i ? 22 : 0, s->light ? pale[colour] : strong[colour]);
-        add_escaped(out, s->name);
+                       i ? 22 : 0,
+                       s->light ? aq_chart_pale[colour]
+                                : aq_chart_strong[colour]);
+        aq_chart_escaped(out, s->name);
         aq_text_add(out, "</tspan>");
     }
     aq_text_add(out, "</text>\n");
@@ -445,7 +345,7 @@ static void add_legend(AqText *out, const AqPlot *plot)
 
 AqStatus aq_plot_draw(const AqPlot *plot, AqText *out, AqError *error)
 {
-    Axis x, y;
+    AqAxis x, y;
     AqStatus status = make_axes(plot, &x, &y, error);
     if (status != AQ_OK)
         return status;
