@@ -277,7 +277,8 @@ static AqTensor embed(AqModel *m, const Unet *u)
 AQ_MODEL(ddpm_unet, "UNet of Ho et al. 2020, as diffusers' UNet2DModel")
 {
     if (aq_rank(m->x) != 4)
-        return aq_model_fail(m, "ddpm_unet is for images (N, H, W, C)");
+        return aq_model_fail(m, "ddpm_unet is for images (N, H, W, C), and "
+                                "these are points: mlp2d is for them");
     Unet u = {0};
     read_widths(m, &u);
     read_blocks(m, &u);

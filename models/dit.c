@@ -112,7 +112,8 @@ static Dit read_options(AqModel *m)
 AQ_MODEL(dit, "transformer of Peebles and Xie 2023, DiT-S/2 by default")
 {
     if (aq_rank(m->x) != 4)
-        return aq_model_fail(m, "dit is for images (N, H, W, C)");
+        return aq_model_fail(m, "dit is for images (N, H, W, C), and "
+                                "these are points: mlp2d is for them");
     Dit d = read_options(m);
     int channels = aq_option_int(m, "out_channels", 0,
                                  "channels of the output, 0: as the input",

@@ -19,7 +19,8 @@ AQ_MODEL(mlp2d, "a residual network for points, (N, 2) or any (N, C)")
     int blocks =
         aq_option_int(m, "blocks", 3, "residual blocks", .min = 1, .max = 100);
     if (aq_rank(m->x) != 2)
-        return aq_model_fail(m, "mlp2d is for points (N, C), not for images");
+        return aq_model_fail(m, "mlp2d is for points (N, C), and these are "
+                                "images: ddpm_unet is for them");
 
     AqTensor emb = aq_timestep_embedding(m->t, width);
     emb = aq_silu(aq_linear(aq_sub(m->scope, "time"), emb, width));

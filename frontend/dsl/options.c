@@ -247,5 +247,7 @@ AqTensor aq_model_fail_(AqPlace at, AqModel *m, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
+    if (!at.scope)
+        at.scope = m->scope.path; /* not what was built before the model */
     return aq_complain(at, graph_of(m), "%s", text);
 }
