@@ -193,8 +193,6 @@ const AqBatch *aq_loader_next(AqLoader *loader, AqError *error)
 
 int64_t aq_loader_bytes(const AqDataset *set, int batch)
 {
-    int height, width, channels;
-    aq_dataset_shape(set, &height, &width, &channels);
-    int64_t sample = (int64_t)height * width * channels * 4;
+    int64_t sample = (int64_t)(aq_dataset_floats(set) * sizeof(float));
     return AHEAD * batch * (sample + 8) + aq_dataset_count(set) * 4;
 }

@@ -183,10 +183,10 @@ static AqStatus unknown(const char *what, AqError *error)
     }
     const char *near = *what ? aq_nearest(what, names, AQ_COUNT(shapes)) : NULL;
     aq_fail(error, AQ_BAD_INPUT,
-            "points:%.200s: there are no points and no file of this name%s%s; "
-            "there are %s, and tables of numbers, as in points:data.csv",
-            what, near ? "; did you mean points:" : "", near ? near : "",
-            list.data ? list.data : "");
+            "points:%.200s: no points and no file have this name%s%s%s; there "
+            "are %s, and tables of numbers, as in points:data.csv",
+            what, near ? " (did you mean points:" : "", near ? near : "",
+            near ? "?)" : "", list.data ? list.data : "");
     aq_text_free(&list);
     return AQ_BAD_INPUT;
 }

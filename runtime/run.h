@@ -99,6 +99,7 @@ typedef struct AqRunOptions {
     int sample_count, sample_steps;
     /* in a run that was read: what it was begun on */
     const char *target, *fingerprint;
+    const AqColumn *columns; /* of points, one for each channel; else NULL */
 } AqRunOptions;
 
 AqStatus aq_run_write(const char *folder, const AqRunOptions *options,
@@ -165,7 +166,8 @@ AqGenerator *aq_generator_new(const AqTask *task, const AqSampler *sampler,
                               const AqProgramSettings *settings,
                               AqError *error);
 void aq_generator_free(AqGenerator *generator);
-/* (count, H, W, C) floats into out; sample i is a function of (seed, i). */
+/* (count, H, W, C) or (count, C) floats into out; sample i is a function of
+ * (seed, i). */
 AqStatus aq_generate(AqGenerator *generator, const AqSampleOptions *options,
                      float *out, const volatile int *stop, AqError *error);
 
@@ -179,6 +181,24 @@ AqStatus aq_draw(const char *path, const AqText *dot, double seconds,
                  AqError *error);
 /* The model of a task, as it is built. */
 AqStatus aq_draw_model(const AqTask *task, const char *path, double seconds,
+                       AqError *error);
+
+/* ---- points_sheet.c: samples that are points ---- */
+
+typedef struct AqPointSheet {
+    AqSamples samples;       /* of height and width 0 */
+    const AqColumn *columns; /* one for each channel */
+    int classes;             /* 0: none */
+    int label;               /* of all; -1: sample i is of i % classes */
+    const AqDataset *set;    /* drawn below the samples; NULL: not there */
+    const char *title;
+} AqPointSheet;
+
+/* A row a sample, in the data's units, and its class. */
+AqStatus aq_points_csv(const char *path, const AqPointSheet *sheet,
+                       AqError *error);
+/* The plane of the first two columns. */
+AqStatus aq_points_svg(const char *path, const AqPointSheet *sheet,
                        AqError *error);
 
 /* ---- progress.c: one line on a terminal, plain lines elsewhere ---- */

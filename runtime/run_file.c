@@ -25,9 +25,9 @@ typedef struct Row {
     }
 
 static const Row rows[] = {
-    ROW("data", "height", INTEGER, height, 1, 4096),
-    ROW("data", "width", INTEGER, width, 1, 4096),
-    ROW("data", "channels", INTEGER, channels, 1, 4),
+    ROW("data", "height", INTEGER, height, 0, 4096),
+    ROW("data", "width", INTEGER, width, 0, 4096),
+    ROW("data", "channels", INTEGER, channels, 1, 4096),
     ROW("data", "batch", INTEGER, batch, 1, 65536),
     ROW("data", "classes", INTEGER, classes, 0, 1 << 20),
     ROW("data", "label_dropout", REAL, label_dropout, 0, 1),
@@ -130,6 +130,25 @@ void aq_run_fingerprint(const AqDataset *set, char digits[33])
              (unsigned long long)hash.low);
 }
 
+/* The way from samples back to the data's units. */
+static void add_columns(Writer *w, json_t *data, const AqDataset *set)
+{
+    int height, width, channels;
+    const AqColumn *columns = aq_dataset_columns(set);
+    if (!columns)
+        return;
+    aq_dataset_shape(set, &height, &width, &channels);
+    json_t *list = json_array();
+    json_object_set_new(data, "columns", list);
+    for (int i = 0; i < channels; i++) {
+        json_t *item = json_object();
+        json_array_append_new(list, item);
+        put_text(w, item, "name", columns[i].name);
+        json_object_set_new(item, "centre", json_real(columns[i].centre));
+        json_object_set_new(item, "half", json_real(columns[i].half));
+    }
+}
+
 static void add_data(Writer *w, const AqRunOptions *options,
                      const AqDataset *set)
 {
@@ -137,8 +156,10 @@ static void add_data(Writer *w, const AqRunOptions *options,
     char digits[33];
     put_text(w, data, "source", options->data);
     aq_run_fingerprint(set, digits);
-    json_object_set_new(data, "pictures", json_integer(aq_dataset_count(set)));
+    json_object_set_new(data, aq_dataset_columns(set) ? "points" : "pictures",
+                        json_integer(aq_dataset_count(set)));
     json_object_set_new(data, "fingerprint", json_string(digits));
+    add_columns(w, data, set);
 }
 
 static char *text_of(Writer *w, const AqRunOptions *options,
@@ -231,6 +252,34 @@ static bool read_settings(json_t *root, AqArena *arena, AqRunOptions *options)
            options->target;
 }
 
+static bool read_column(AqArena *arena, const json_t *item, AqColumn *column)
+{
+    *column =
+        (AqColumn){.name = copy_text(arena, item, "name"),
+                   .centre = json_number_value(json_object_get(item, "centre")),
+                   .half = json_number_value(json_object_get(item, "half"))};
+    return column->name && column->half > 0;
+}
+
+/* Pictures have a size, points have columns. */
+static bool read_columns(const json_t *root, AqArena *arena,
+                         AqRunOptions *options)
+{
+    const json_t *list =
+        json_object_get(json_object_get(root, "data"), "columns");
+    if (options->height > 0)
+        return options->width > 0 && options->channels <= 4 && !list;
+    if (options->width > 0 ||
+        json_array_size(list) != (size_t)options->channels)
+        return false;
+    AqColumn *columns = AQ_NEW_ARRAY(arena, AqColumn, options->channels);
+    for (int i = 0; columns && i < options->channels; i++)
+        if (!read_column(arena, json_array_get(list, (size_t)i), &columns[i]))
+            return false;
+    options->columns = columns;
+    return columns != NULL;
+}
+
 AqStatus aq_run_read(const char *folder, AqArena *arena, AqRunOptions *options,
                      AqError *error)
 {
@@ -256,6 +305,9 @@ AqStatus aq_run_read(const char *folder, AqArena *arena, AqRunOptions *options,
         if (!read_row(root, &rows[i], options))
             aq_fail(error, AQ_BAD_INPUT, "%s: %s.%s is missing or wrong", path,
                     rows[i].group, rows[i].name);
+    if (!error->status && !read_columns(root, arena, options))
+        aq_fail(error, AQ_BAD_INPUT,
+                "%s: data.height, width or columns is wrong", path);
     json_decref(root);
     return error->status;
 }

@@ -68,6 +68,18 @@ static AqStatus limit_memory(AqTrain *t)
     return AQ_OK;
 }
 
+/* The model learned points on the scale of the run's beginning. */
+static bool same_columns(const AqTrain *t)
+{
+    const AqColumn *then = t->options->columns;
+    const AqColumn *now = aq_dataset_columns(t->set);
+    for (int i = 0; then && i < t->options->channels; i++)
+        if (!now || strcmp(then[i].name, now[i].name) ||
+            then[i].centre != now[i].centre || then[i].half != now[i].half)
+            return false;
+    return true;
+}
+
 static AqStatus open_data(AqTrain *t)
 {
     AqDatasetOptions options = {.height = t->options->height,
@@ -84,6 +96,11 @@ static AqStatus open_data(AqTrain *t)
                        "%s: has %d classes, the run was made for %d",
                        t->options->data, aq_dataset_classes(t->set),
                        t->options->classes);
+    if (!same_columns(t))
+        return aq_fail(t->error, AQ_BAD_INPUT,
+                       "%s: its columns or their ranges are no longer those "
+                       "that the run began with",
+                       t->options->data);
     fprintf(stderr, "data    %s\n", aq_dataset_describe(t->set));
     return limit_memory(t);
 }

@@ -77,6 +77,7 @@ AqStatus aq_cli_settings(AqCli *cli, AqSetting *settings, int most, int *count);
 /* "32" or "24x32": height x width. */
 AqStatus aq_cli_size(AqCli *cli, const char *option, int otherwise, int *height,
                      int *width);
+bool aq_cli_ends(const char *text, const char *end); /* "a.png", ".png" */
 
 /* What a model is given, for info, graph and bench. */
 #define AQ_CLI_SHAPE_OPTIONS                                                   \

@@ -129,3 +129,9 @@ AqStatus aq_cli_shape(AqCli *cli, AqTask *task)
         aq_cli_size(cli, "size", 32, &task->height, &task->width);
     return cli->error.status;
 }
+
+bool aq_cli_ends(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && !strcmp(text + n - m, end);
+}

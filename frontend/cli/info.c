@@ -12,12 +12,6 @@ static const AqCliOption options[] = {
     {"tensors", NULL, "for a model: list its parameters"},
 };
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && !strcmp(text + n - m, end);
-}
-
 static const char *shape_text(char *text, size_t size, const int64_t *shape,
                               int rank)
 {
@@ -149,8 +143,12 @@ static void run_info(AqCli *cli, const char *path)
     printf("model       %s", run.model);
     for (int i = 0; i < run.n_settings; i++)
         printf(" %s=%s", run.settings[i].name, run.settings[i].value);
-    printf("\ndata        %s, %dx%dx%d, batch %d%s%s\n", run.data, run.height,
-           run.width, run.channels, run.batch, run.flip ? ", flips" : "",
+    printf("\ndata        %s, ", run.data);
+    if (run.columns)
+        printf("%d column%s", run.channels, run.channels == 1 ? "" : "s");
+    else
+        printf("%dx%dx%d", run.height, run.width, run.channels);
+    printf(", batch %d%s%s\n", run.batch, run.flip ? ", flips" : "",
            run.random_crop ? ", random crops" : "");
     printf("optimizer   learning rate %g, decay %g, clip %g, EMA %g\n",
            run.optimizer.rate.base, run.optimizer.decay, run.optimizer.clip,
@@ -166,7 +164,7 @@ static int info(AqCli *cli)
     if (cli->n_words != 1)
         aq_fail(&cli->error, AQ_BAD_INPUT,
                 "give a run's folder, a model or a .safetensors file");
-    else if (ends_with(cli->words[0], ".safetensors"))
+    else if (aq_cli_ends(cli->words[0], ".safetensors"))
         file_info(cli, cli->words[0]);
     else if (stat(cli->words[0], &st) == 0 && S_ISDIR(st.st_mode))
         run_info(cli, cli->words[0]);

@@ -3,18 +3,21 @@
 
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const AqCliOption options[] = {
-    {"count", "N", "pictures (default 64)"},
-    {"out", "FILE", "a PNG with all of them (default samples.png)"},
-    {"seed", "N", "other pictures (default 0)"},
+    {"count", "N", "pictures or points (default 64, 1024 points)"},
+    {"out", "FILE",
+     "a .png with all pictures (default samples.png); points: a table, .csv, "
+     "or a picture, .svg (default samples.svg)"},
+    {"seed", "N", "other ones (default 0)"},
     {"steps", "N", "steps of the sampler (default 50; ddpm: all)"},
     {"sampler", "NAME", "ddim or ddpm (default ddim)"},
     {"eta", "E", "noise in DDIM, 0 to 1 (default 0)"},
     {"label", "N", "this class only (default: all in turn)"},
     {"guidance", "S", "classifier-free guidance (default: none)"},
     {"raw", NULL, "the weights themselves, not their average"},
-    {"batch", "N", "pictures at a time (default 16)"},
+    {"batch", "N", "pictures or points at a time (default 16, 512 points)"},
     {"nearest", "FILE", "a PNG of each beside its nearest training picture"},
     AQ_CLI_COMPILE_OPTIONS,
 };
@@ -26,6 +29,8 @@ typedef struct Sampling {
     AqRunOptions run;
     AqSession session;
     AqSampleOptions options;
+    bool points;
+    const char *out;
     AqModelFile model;
     AqTask task;
     AqGraph *graph; /* forward: for the table of parameters */
@@ -33,8 +38,35 @@ typedef struct Sampling {
     AqPool *pool;
     AqGenerator *generator;
     AqProgramSettings settings;
-    float *pixels;
+    AqCheckpoint state;
+    float *x;
 } Sampling;
+
+/* Before any work: no work is lost on a name. */
+static AqStatus check_files(Sampling *s)
+{
+    AqCli *cli = s->cli;
+    const char *nearest = aq_cli_text(cli, "nearest", NULL);
+    s->out = aq_cli_text(cli, "out", s->points ? "samples.svg" : "samples.png");
+    if (s->points && nearest)
+        return aq_fail(&cli->error, AQ_BAD_INPUT,
+                       "--nearest is for pictures, and %s are points: leave it "
+                       "out",
+                       s->run.data);
+    if (s->points && !aq_cli_ends(s->out, ".csv") &&
+        !aq_cli_ends(s->out, ".svg"))
+        return aq_fail(&cli->error, AQ_BAD_INPUT,
+                       "--out %s: points are written as .csv, a table, or "
+                       ".svg, a picture",
+                       s->out);
+    if (!s->points && !aq_cli_ends(s->out, ".png"))
+        return aq_fail(&cli->error, AQ_BAD_INPUT,
+                       "--out %s: pictures are written as .png", s->out);
+    if (nearest && !aq_cli_ends(nearest, ".png"))
+        return aq_fail(&cli->error, AQ_BAD_INPUT,
+                       "--nearest %s: pictures are written as .png", nearest);
+    return AQ_OK;
+}
 
 static AqStatus read_options(Sampling *s)
 {
@@ -46,11 +78,15 @@ static AqStatus read_options(Sampling *s)
                        "give the folder of one run (aquatint sample --help)");
     if (aq_run_read(cli->words[0], s->arena, &s->run, &cli->error))
         return cli->error.status;
+    s->points = s->run.columns != NULL;
+    if (check_files(s))
+        return cli->error.status;
     AqSamplerKind kind = (AqSamplerKind)aq_cli_choice(
         cli, "sampler", AQ_SAMPLER_DDIM, samplers, AQ_COUNT(samplers));
     int total = aq_process_steps(&s->run.process);
     s->options = (AqSampleOptions){
-        .count = (int)aq_cli_int(cli, "count", 64, 1, 1 << 16),
+        .count =
+            (int)aq_cli_int(cli, "count", s->points ? 1024 : 64, 1, 1 << 16),
         .steps = (int)aq_cli_int(
             cli, "steps", kind == AQ_SAMPLER_DDPM ? total : AQ_MIN(50, total),
             1, total),
@@ -61,7 +97,8 @@ static AqStatus read_options(Sampling *s)
                     .clip = true,
                     .eta = aq_cli_real(cli, "eta", 0, 0, 1),
                     .guidance = aq_cli_real(cli, "guidance", 0, 0, 1000)}};
-    s->options.batch = (int)aq_cli_int(cli, "batch", 16, 1, 4096);
+    s->options.batch =
+        (int)aq_cli_int(cli, "batch", s->points ? 512 : 16, 1, 4096);
     if (aq_cli_given(cli, "guidance") && s->run.label_dropout <= 0)
         aq_fail(&cli->error, AQ_BAD_INPUT,
                 "--guidance: the run was not trained with --labels and "
@@ -109,8 +146,7 @@ static AqStatus read_weights(Sampling *s)
     if (!path)
         return aq_fail(error, AQ_BAD_INPUT, "%s: has no checkpoint yet",
                        s->cli->words[0]);
-    AqCheckpoint state;
-    return aq_checkpoint_read(path, &state, params, s->memory, error);
+    return aq_checkpoint_read(path, &s->state, params, s->memory, error);
 }
 
 static AqStatus generate(Sampling *s)
@@ -128,15 +164,15 @@ static AqStatus generate(Sampling *s)
     s->generator =
         aq_generator_new(&s->task, &s->options.sampler, s->memory, s->pool,
                          s->options.raw, &s->settings, error);
-    size_t floats = (size_t)s->options.count * (size_t)s->run.height *
-                    (size_t)s->run.width * (size_t)s->run.channels;
-    s->pixels = malloc(floats * sizeof *s->pixels);
+    size_t floats = (size_t)s->options.count * (size_t)s->run.channels;
+    if (!s->points)
+        floats *= (size_t)s->run.height * (size_t)s->run.width;
+    s->x = malloc(floats * sizeof *s->x);
     if (!s->generator)
         return error->status;
-    if (!s->pixels)
-        return aq_no_memory(error, floats * sizeof *s->pixels);
-    return aq_generate(s->generator, &s->options, s->pixels, s->session.stop,
-                       error);
+    if (!s->x)
+        return aq_no_memory(error, floats * sizeof *s->x);
+    return aq_generate(s->generator, &s->options, s->x, s->session.stop, error);
 }
 
 static AqStatus write_nearest(Sampling *s, const AqSamples *samples,
@@ -153,16 +189,59 @@ static AqStatus write_nearest(Sampling *s, const AqSamples *samples,
     return error->status;
 }
 
-static AqStatus write_pictures(Sampling *s)
+static AqStatus write_pictures(Sampling *s, const AqSamples *samples)
 {
-    AqSamples samples = {s->pixels, s->options.count, s->run.height,
-                         s->run.width, s->run.channels};
-    const char *out = aq_cli_text(s->cli, "out", "samples.png");
     const char *nearest = aq_cli_text(s->cli, "nearest", NULL);
-    if (aq_grid_write(out, &samples, 0, &s->cli->error) ||
-        (nearest && write_nearest(s, &samples, nearest)))
+    if (aq_grid_write(s->out, samples, 0, &s->cli->error))
         return s->cli->error.status;
-    fprintf(stderr, "wrote %d pictures to %s\n", s->options.count, out);
+    return nearest ? write_nearest(s, samples, nearest) : AQ_OK;
+}
+
+/* The data as it was when the run began; without it there is a picture too. */
+static AqDataset *training_points(const Sampling *s)
+{
+    AqError error = {0};
+    AqDatasetOptions o = {.channels = s->run.channels};
+    AqDataset *set = aq_dataset_open(s->run.data, &o, &error);
+    char digits[33] = "";
+    if (set)
+        aq_run_fingerprint(set, digits);
+    if (set && !strcmp(digits, s->run.fingerprint))
+        return set;
+    fprintf(stderr, "aquatint: warning: the training data are not drawn: %s\n",
+            set ? "they are no longer those that the run was begun with"
+                : error.text);
+    aq_dataset_free(set);
+    return NULL;
+}
+
+static AqStatus write_points(Sampling *s, const AqSamples *samples)
+{
+    char title[300];
+    snprintf(title, sizeof title, "%.200s, step %lld, seed %llu", s->run.data,
+             (long long)s->state.step, (unsigned long long)s->options.seed);
+    AqPointSheet sheet = {.samples = *samples,
+                          .columns = s->run.columns,
+                          .classes = s->run.classes,
+                          .label = s->options.label,
+                          .title = title};
+    if (aq_cli_ends(s->out, ".csv"))
+        return aq_points_csv(s->out, &sheet, &s->cli->error);
+    AqDataset *set = training_points(s);
+    sheet.set = set;
+    aq_points_svg(s->out, &sheet, &s->cli->error);
+    aq_dataset_free(set);
+    return s->cli->error.status;
+}
+
+static AqStatus write_samples(Sampling *s)
+{
+    AqSamples samples = {s->x, s->options.count, s->run.height, s->run.width,
+                         s->run.channels};
+    if (s->points ? write_points(s, &samples) : write_pictures(s, &samples))
+        return s->cli->error.status;
+    fprintf(stderr, "wrote %d %s to %s\n", s->options.count,
+            s->points ? "points" : "pictures", s->out);
     return AQ_OK;
 }
 
@@ -173,8 +252,8 @@ static int sample(AqCli *cli)
         aq_no_memory(&cli->error, sizeof s);
     else if (!read_options(&s) && !aq_cli_session(cli, &s.session) &&
              !open_model(&s) && !read_weights(&s) && !generate(&s))
-        write_pictures(&s);
-    free(s.pixels);
+        write_samples(&s);
+    free(s.x);
     aq_generator_free(s.generator);
     aq_pool_free(s.pool);
     aq_memory_free(s.memory);
@@ -187,8 +266,8 @@ static int sample(AqCli *cli)
 const AqCliCommand aq_cli_sample = {
     .name = "sample",
     .words = "RUN [options]",
-    .summary = "make pictures with a trained model",
-    .details = "Picture i of a seed is the same for any count, batch and "
+    .summary = "make pictures, or points, with a trained model",
+    .details = "Sample i of a seed is the same for any count, batch and "
                "number of threads.",
     .options = options,
     .n_options = AQ_COUNT(options),

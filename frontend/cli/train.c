@@ -6,13 +6,14 @@
 
 static const AqCliOption options[] = {
     {"data", "WHAT",
-     "a folder of PNG and JPEG files, or emoji, "
-     "emoji:smileys, emoji:animals, ..."},
+     "a folder of PNG and JPEG files; emoji, emoji:smileys, ...; or points: "
+     "points:moons, points:spiral, points:circles, points:gaussians, "
+     "points:checkerboard, points:FILE.csv"},
     {"out", "DIR", "the run's folder"},
     {"resume", "DIR", "go on with a run where its last checkpoint is"},
     {"size", "N|HxW", "pictures are resized and cropped to it (default 32)"},
     {"channels", "1|3|4", "grey, RGB or RGBA (default 3)"},
-    {"batch", "N", "pictures a step (default 16)"},
+    {"batch", "N", "pictures or points a step (default 16, 256 points)"},
     {"steps", "N", "stop after so many steps, all stretches together"},
     {"minutes", "M", "stop this stretch after so long"},
     {"hours", "H", "the same in hours"},
@@ -31,7 +32,7 @@ static const AqCliOption options[] = {
     {"log-every", "N", "steps a row of metrics.csv (default 10)"},
     {"save-every", "N", "steps a checkpoint (default 500)"},
     {"sample-every", "N", "steps a sheet of samples (default: at the end)"},
-    {"samples", "N", "pictures on a sheet (default 64)"},
+    {"samples", "N", "pictures or points on a sheet (default 64, 1024 points)"},
     {"sample-steps", "N", "steps of the sampler (default 50)"},
     AQ_CLI_COMPILE_OPTIONS,
 };
@@ -45,32 +46,64 @@ static double seconds_of(AqCli *cli)
 /* The classes are only known once the data is open. */
 static int count_classes(AqCli *cli, const AqRunOptions *run)
 {
-    AqDatasetOptions small = {.height = 1, .width = 1, .channels = 1};
+    bool points = aq_dataset_is_points(run->data);
+    AqDatasetOptions small = {
+        .height = 1, .width = 1, .channels = points ? 0 : 1};
     AqDataset *set = aq_dataset_open(run->data, &small, &cli->error);
     int classes = set ? aq_dataset_classes(set) : 0;
     aq_dataset_free(set);
     if (classes == 0)
-        aq_fail(&cli->error, AQ_BAD_INPUT,
-                "--labels: %s has no classes (a class is a sub-folder)",
-                run->data);
+        aq_fail(&cli->error, AQ_BAD_INPUT, "--labels: %s has no classes%s",
+                run->data, points ? "" : " (a class is a sub-folder)");
     return classes;
 }
 
-static AqStatus read_data(AqCli *cli, AqRunOptions *run)
+static AqStatus read_pictures(AqCli *cli, AqRunOptions *run)
 {
     static const char *const crops[] = {"centre", "random"};
-    run->data = aq_cli_text(cli, "data", NULL);
-    if (!run->data)
-        return aq_fail(&cli->error, AQ_BAD_INPUT,
-                       "--data is missing: a folder of pictures, or emoji");
     aq_cli_size(cli, "size", 32, &run->height, &run->width);
     run->channels = (int)aq_cli_int(cli, "channels", 3, 1, 4);
     if (run->channels == 2)
         aq_fail(&cli->error, AQ_BAD_INPUT, "--channels 2: must be 1, 3 or 4");
     run->batch = (int)aq_cli_int(cli, "batch", 16, 1, 65536);
+    run->sample_count = (int)aq_cli_int(cli, "samples", 64, 0, 4096);
     run->flip = !aq_cli_given(cli, "no-flip");
     run->random_crop = aq_cli_choice(cli, "crop", 0, crops, AQ_COUNT(crops));
-    if (aq_cli_given(cli, "labels") && !cli->error.status) {
+    return cli->error.status;
+}
+
+/* Of height and width 0; the data itself says how many channels. */
+static AqStatus read_points(AqCli *cli, AqRunOptions *run)
+{
+    static const char *const of_pictures[] = {"size", "channels", "crop",
+                                              "no-flip"};
+    for (int i = 0; i < AQ_COUNT(of_pictures); i++)
+        if (aq_cli_given(cli, of_pictures[i]))
+            return aq_fail(&cli->error, AQ_BAD_INPUT,
+                           "--%s is for pictures, and %s are points: leave it "
+                           "out",
+                           of_pictures[i], run->data);
+    run->batch = (int)aq_cli_int(cli, "batch", 256, 1, 65536);
+    run->sample_count = (int)aq_cli_int(cli, "samples", 1024, 0, 65536);
+    AqDatasetOptions any = {0};
+    AqDataset *set = aq_dataset_open(run->data, &any, &cli->error);
+    if (set)
+        aq_dataset_shape(set, &run->height, &run->width, &run->channels);
+    aq_dataset_free(set);
+    return cli->error.status;
+}
+
+static AqStatus read_data(AqCli *cli, AqRunOptions *run)
+{
+    run->data = aq_cli_text(cli, "data", NULL);
+    if (!run->data)
+        return aq_fail(&cli->error, AQ_BAD_INPUT,
+                       "--data is missing: a folder of pictures, emoji, or "
+                       "points:moons");
+    if (aq_dataset_is_points(run->data) ? read_points(cli, run)
+                                        : read_pictures(cli, run))
+        return cli->error.status;
+    if (aq_cli_given(cli, "labels")) {
         run->classes = count_classes(cli, run);
         run->label_dropout = aq_cli_real(cli, "label-dropout", 0.1, 0, 0.99);
     }
@@ -85,7 +118,6 @@ static AqStatus read_options(AqCli *cli, AqRunOptions *run)
     run->log_every = aq_cli_int(cli, "log-every", 10, 1, INT32_MAX);
     run->save_every = aq_cli_int(cli, "save-every", 500, 1, INT32_MAX);
     run->sample_every = aq_cli_int(cli, "sample-every", 0, 1, INT32_MAX);
-    run->sample_count = (int)aq_cli_int(cli, "samples", 64, 0, 4096);
     aq_cli_process(cli, &run->process);
     int timesteps = aq_process_steps(&run->process);
     run->sample_steps = (int)aq_cli_int(cli, "sample-steps",

@@ -284,15 +284,15 @@ static void test_refused(void **state)
         const char *sentence;
     } cases[] = {
         {"points:mons", 0,
-         "points:mons: there are no points and no file of this name; did you "
-         "mean points:moons; there are spiral, moons, circles, gaussians, "
+         "points:mons: no points and no file have this name (did you mean "
+         "points:moons?); there are spiral, moons, circles, gaussians, "
          "checkerboard, and tables of numbers, as in points:data.csv"},
         {"points", 0, "there are spiral"},
         {"points:moons:", 0, "the number of points must lie between 2 and"},
         {"points:moons:1", 0, "must lie between 2 and"},
         {"points:moons:5x", 0, "must lie between 2 and"},
         {"points:moons", 3, "has 2 columns where 3 are wanted"},
-        {"points:/nowhere/at.csv", 0, "no file of this name"},
+        {"points:/nowhere/at.csv", 0, "no file have this name; there are"},
     };
     for (int i = 0; i < AQ_COUNT(cases); i++) {
         AqError error = {0};
