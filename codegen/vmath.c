@@ -86,35 +86,56 @@ static LLVMValueRef power_of_two(AqEmit *e, LLVMValueRef n, LLVMTypeRef type)
     return LLVMBuildBitCast(e->builder, biased, type, "");
 }
 
-/* exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln 2 / 2.  NaN goes through
- * the clamps, the sums and the polynomial. */
-LLVMValueRef aq_math_exp(AqEmit *e, LLVMValueRef x)
+/* exp(x) = 2^n p, n = round(x / ln 2), p = exp(x - n ln 2).  NaN goes through
+ * the sums and the polynomial. */
+static LLVMValueRef exp_parts(AqEmit *e, LLVMValueRef x, LLVMValueRef *n)
 {
-    /* (exp(r) - 1 - r) / r^2 */
+    /* (exp(r) - 1 - r) / r^2, |r| <= ln 2 / 2 */
     static const double c[] = {0.4999999404, 0.1666651964, 0.04166839272,
                                0.008368780836, 0.001381446258};
-    x = choose(e, LLVMRealOGT, x, 89, real(e, x, 89), x);
-    x = choose(e, LLVMRealOLT, x, -104, real(e, x, -104), x);
     LLVMValueRef t = aq_fma(e, x, real(e, x, M_LOG2E), real(e, x, ROUNDER));
-    LLVMValueRef n = LLVMBuildFSub(e->builder, t, real(e, x, ROUNDER), "");
-    LLVMValueRef r = aq_fma(e, n, real(e, x, -LN2_HIGH), x);
-    r = aq_fma(e, n, real(e, x, -LN2_LOW), r);
+    LLVMValueRef whole = LLVMBuildFSub(e->builder, t, real(e, x, ROUNDER), "");
+    LLVMValueRef r = aq_fma(e, whole, real(e, x, -LN2_HIGH), x);
+    r = aq_fma(e, whole, real(e, x, -LN2_LOW), r);
     LLVMValueRef p =
         aq_fma(e, polynomial(e, r, c, AQ_COUNT(c)), mul(e, r, r), r);
-    p = LLVMBuildFAdd(e->builder, p, real(e, x, 1), "");
+    *n = LLVMBuildSub(e->builder, bits_of(e, t), integer(e, x, ROUNDER_BITS),
+                      "");
+    return LLVMBuildFAdd(e->builder, p, real(e, x, 1), "");
+}
+
+static LLVMValueRef at_most(AqEmit *e, LLVMValueRef x, double most)
+{
+    return choose(e, LLVMRealOGT, x, most, real(e, x, most), x);
+}
+
+static LLVMValueRef at_least(AqEmit *e, LLVMValueRef x, double least)
+{
+    return choose(e, LLVMRealOLT, x, least, real(e, x, least), x);
+}
+
+/* For x in -87.3 .. 88.3, where n is a float's exponent. */
+static LLVMValueRef exp_near(AqEmit *e, LLVMValueRef x)
+{
+    LLVMValueRef n, p = exp_parts(e, x, &n);
+    return mul(e, p, power_of_two(e, n, LLVMTypeOf(x)));
+}
+
+LLVMValueRef aq_math_exp(AqEmit *e, LLVMValueRef x)
+{
+    LLVMValueRef n, p = exp_parts(e, at_least(e, at_most(e, x, 89), -104), &n);
     /* in two steps: n = 128 and n < -126 have no power of their own */
-    LLVMValueRef i = LLVMBuildSub(e->builder, bits_of(e, t),
-                                  integer(e, x, ROUNDER_BITS), "");
-    LLVMValueRef half = LLVMBuildAShr(e->builder, i, integer(e, x, 1), "");
-    LLVMValueRef rest = LLVMBuildSub(e->builder, i, half, "");
+    LLVMValueRef half = LLVMBuildAShr(e->builder, n, integer(e, x, 1), "");
+    LLVMValueRef rest = LLVMBuildSub(e->builder, n, half, "");
     p = mul(e, p, power_of_two(e, half, LLVMTypeOf(x)));
     return mul(e, p, power_of_two(e, rest, LLVMTypeOf(x)));
 }
 
-/* 1 / (1 + exp(-x)): exp's infinity gives the zero */
+/* 1 / (1 + exp(-x)); beyond the ends of exp_near it is denormal, or 1 */
 LLVMValueRef aq_math_sigmoid(AqEmit *e, LLVMValueRef x)
 {
-    LLVMValueRef y = aq_math_exp(e, LLVMBuildFNeg(e->builder, x, ""));
+    LLVMValueRef y = LLVMBuildFNeg(e->builder, x, "");
+    y = exp_near(e, at_least(e, at_most(e, y, 88.3), -87.3));
     y = LLVMBuildFAdd(e->builder, y, real(e, x, 1), "");
     return LLVMBuildFDiv(e->builder, real(e, x, 1), y, "");
 }
@@ -128,8 +149,8 @@ LLVMValueRef aq_math_tanh(AqEmit *e, LLVMValueRef x)
     LLVMValueRef square = mul(e, x, x), a = magnitude(e, x);
     LLVMValueRef p = polynomial(e, square, c, AQ_COUNT(c));
     LLVMValueRef small = aq_fma(e, mul(e, p, square), x, x);
-    LLVMValueRef y = aq_math_exp(e, LLVMBuildFAdd(e->builder, a, a, ""));
-    y = LLVMBuildFAdd(e->builder, y, real(e, x, 1), "");
+    LLVMValueRef y = at_most(e, LLVMBuildFAdd(e->builder, a, a, ""), 80);
+    y = LLVMBuildFAdd(e->builder, exp_near(e, y), real(e, x, 1), "");
     y = LLVMBuildFDiv(e->builder, real(e, x, 2), y, "");
     LLVMValueRef large = LLVMBuildFSub(e->builder, real(e, x, 1), y, "");
     large = with_sign_of(e, large, x);
@@ -266,7 +287,7 @@ LLVMValueRef aq_math_erf(AqEmit *e, LLVMValueRef x)
     LLVMValueRef a = magnitude(e, x), square = mul(e, x, x);
     LLVMValueRef small = aq_fma(e, polynomial(e, square, p, AQ_COUNT(p)), x, x);
     LLVMValueRef near = choose(e, LLVMRealOGT, a, 4, real(e, x, 4), a);
-    LLVMValueRef y = aq_math_exp(e, polynomial(e, near, q, AQ_COUNT(q)));
+    LLVMValueRef y = exp_near(e, polynomial(e, near, q, AQ_COUNT(q)));
     y = LLVMBuildFSub(e->builder, real(e, x, 1), y, "");
     return choose(e, LLVMRealOLT, a, 1, small, with_sign_of(e, y, x));
 }

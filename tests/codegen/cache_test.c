@@ -221,6 +221,21 @@ static void test_folder_of_others(void **state)
     end(&f);
 }
 
+/* IR before and after the passes, and assembly, of each of the two units. */
+static void test_dumps(void **state)
+{
+    (void)state;
+    Fixture f;
+    begin(&f);
+    char path[600];
+    int found = 0;
+    compile(&f, (AqCompileOptions){.dump_dir = f.folder});
+    while (entry_path(&f, found, path, sizeof path))
+        found++;
+    assert_int_equal(found, 6);
+    end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -229,6 +244,7 @@ int main(void)
         cmocka_unit_test(test_damaged_entries),
         cmocka_unit_test(test_exchanged_entries),
         cmocka_unit_test(test_folder_of_others),
+        cmocka_unit_test(test_dumps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
