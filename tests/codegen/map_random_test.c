@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-enum { CASES = 220, MOST_ARGS = 12 };
+enum { CASES = 160, MOST_ARGS = 12 };
 
 typedef struct Maker {
     AqGraph *g;

@@ -112,6 +112,17 @@ static void test_ddpm(void **state)
     run_training(task_of("ddpm_unet", nano, 4), "ddpm_unet");
 }
 
+static void test_dit(void **state)
+{
+    (void)state;
+    AqSetting small[] = {
+        {"heads", "2"}, {"head_channels", "12"}, {"layers", "1"}};
+    AqTask task = task_of("dit", small, 3);
+    task.classes = 5;
+    task.label_dropout = 0.1;
+    run_training(task, "dit");
+}
+
 static void test_mlp2d(void **state)
 {
     (void)state;
@@ -128,6 +139,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mlp2d),
         cmocka_unit_test(test_ddpm),
+        cmocka_unit_test(test_dit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
