@@ -95,8 +95,9 @@ AqStatus aq_emit_attend_panel(AqEmit *e, const void *context);
 
 /* ---- attend_softmax.c ---- */
 
-/* 2^x; at and below -127 it is zero, from 127.5 on infinity. */
-LLVMValueRef aq_attend_exp2(AqEmit *e, LLVMValueRef x);
+/* 2^x; at and below -127 it is zero, from 127.5 on infinity.  `below_zero`: x
+ * is not above zero, or what comes of it does not matter. */
+LLVMValueRef aq_attend_exp2(AqEmit *e, LLVMValueRef x, bool below_zero);
 
 /* Of the queries of a strip, each an array of W: maximum so far, sum so far of
  * 2^(s - maximum), and what the sums so far must be multiplied by. */

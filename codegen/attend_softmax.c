@@ -31,7 +31,7 @@ static LLVMValueRef larger(AqEmit *e, LLVMValueRef a, LLVMValueRef b)
 /* 2^x = 2^n 2^r, n = round(x), |r| <= 1/2, to 2 units in the last place.  The
  * sum that rounds leaves n + 127 in the low bits, which are the exponent of
  * 2^n: 0 for n = -127, infinity for n = 128.  NaN passes the clamps. */
-LLVMValueRef aq_attend_exp2(AqEmit *e, LLVMValueRef x)
+LLVMValueRef aq_attend_exp2(AqEmit *e, LLVMValueRef x, bool below_zero)
 {
     /* (2^r - 1) / r, the largest relative error of 2^r is 1e-7 */
     static const double c[] = {0.6931469776, 0.2402224208, 0.0555073376,
@@ -39,8 +39,10 @@ LLVMValueRef aq_attend_exp2(AqEmit *e, LLVMValueRef x)
     static const double rounder = 0x1.8p23 + 127;
     LLVMValueRef most = real(e, 128), one = real(e, 1);
     x = larger(e, real(e, -127), x);
-    LLVMValueRef less = LLVMBuildFCmp(e->builder, LLVMRealOLT, most, x, "");
-    x = LLVMBuildSelect(e->builder, less, most, x, "");
+    if (!below_zero) {
+        LLVMValueRef less = LLVMBuildFCmp(e->builder, LLVMRealOLT, most, x, "");
+        x = LLVMBuildSelect(e->builder, less, most, x, "");
+    }
     LLVMValueRef t = LLVMBuildFAdd(e->builder, x, real(e, rounder), "");
     LLVMValueRef n = LLVMBuildFSub(e->builder, t, real(e, rounder), "");
     LLVMValueRef r = LLVMBuildFSub(e->builder, x, n, "");
@@ -72,17 +74,31 @@ static LLVMValueRef score_at(AqEmit *e, LLVMValueRef row, int v)
     return float_at(e, param(e, 0), at);
 }
 
-/* top[v] = max of it and the scores */
+/* top[v] = max of it and the scores, GROUP rows a round; behind the end the
+ * last row counts again. */
 static void find_top(AqEmit *e, LLVMValueRef *top)
 {
+    enum { GROUP = 4 };
+    LLVMValueRef last = LLVMBuildSub(e->builder, param(e, 1), aq_i64(e, 1), "");
     AqLoop rows;
-    aq_loop_begin(e, &rows, aq_i64(e, 0), param(e, 1), 1);
+    aq_loop_begin(e, &rows, aq_i64(e, 0), param(e, 1), GROUP);
     for (int v = 0; v < VECTORS; v++)
         aq_loop_carry(e, &rows, top[v]);
+    LLVMValueRef here[VECTORS] = {0};
+    for (int u = 0; u < GROUP; u++) {
+        LLVMValueRef row =
+            LLVMBuildAdd(e->builder, rows.counter, aq_i64(e, u), "");
+        LLVMValueRef there =
+            LLVMBuildICmp(e->builder, LLVMIntSLT, row, last, "");
+        row = LLVMBuildSelect(e->builder, there, row, last, "");
+        for (int v = 0; v < VECTORS; v++) {
+            LLVMValueRef x = aq_load(e, e->vf32, score_at(e, row, v));
+            here[v] = here[v] ? larger(e, x, here[v]) : x;
+        }
+    }
+    /* a NaN in `here` loses, as one in a row does */
     for (int v = 0; v < VECTORS; v++)
-        rows.next[v] =
-            larger(e, aq_load(e, e->vf32, score_at(e, rows.counter, v)),
-                   rows.carried[v]);
+        rows.next[v] = larger(e, here[v], rows.carried[v]);
     aq_loop_end(e, &rows);
     for (int v = 0; v < VECTORS; v++)
         top[v] = rows.next[v];
@@ -98,7 +114,7 @@ static void weigh(AqEmit *e, const LLVMValueRef *top, LLVMValueRef *sum)
     for (int v = 0; v < VECTORS; v++) {
         LLVMValueRef at = score_at(e, rows.counter, v);
         LLVMValueRef x = aq_load(e, e->vf32, at);
-        x = aq_attend_exp2(e, LLVMBuildFSub(e->builder, x, top[v], ""));
+        x = aq_attend_exp2(e, LLVMBuildFSub(e->builder, x, top[v], ""), true);
         aq_store(e, x, at);
         rows.next[v] = LLVMBuildFAdd(e->builder, rows.carried[v], x, "");
     }
@@ -124,8 +140,8 @@ AqStatus aq_emit_attend_softmax(AqEmit *e, const void *context)
         LLVMValueRef none = LLVMBuildFCmp(e->builder, LLVMRealOEQ, top[v],
                                           real(e, -INFINITY), "");
         top[v] = LLVMBuildSelect(e->builder, none, real(e, 0), top[v], "");
-        LLVMValueRef factor =
-            aq_attend_exp2(e, LLVMBuildFSub(e->builder, old[v], top[v], ""));
+        LLVMValueRef factor = aq_attend_exp2(
+            e, LLVMBuildFSub(e->builder, old[v], top[v], ""), true);
         aq_store(e, factor, stat_at(e, param(e, 2), AQ_STATS_FACTOR, v));
         sum[v] = aq_load(e, e->vf32, stat_at(e, param(e, 2), AQ_STATS_SUM, v));
         sum[v] = LLVMBuildFMul(e->builder, sum[v], factor, "");

@@ -209,7 +209,8 @@ static LLVMValueRef finished(Tile *t, LLVMValueRef sum, int row, int v)
     AqEmit *e = t->e;
     if (t->key->kind == AQ_TILE_WEIGHTS)
         return aq_attend_exp2(
-            e, LLVMBuildFSub(e->builder, sum, of_row(t, FIELD_X, row), ""));
+            e, LLVMBuildFSub(e->builder, sum, of_row(t, FIELD_X, row), ""),
+            false);
     if (t->key->kind != AQ_TILE_SLOPES)
         return sum;
     LLVMValueRef slope = aq_fma(e, sum, t->scale, of_row(t, FIELD_Y, row));
