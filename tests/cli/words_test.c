@@ -91,7 +91,8 @@ static void test_words(void **state)
          "--out is missing: the folder of the run"},
         {"train ddpm_unet --out run " SMILEYS, 1,
          "say when to stop: --steps, --minutes or --hours"},
-        {TRAIN, 1, "--data is missing: a folder of pictures, or emoji"},
+        {TRAIN, 1,
+         "--data is missing: a folder of pictures, emoji, or points:moons"},
         {"sample", 1, "give the folder of one run (aquatint sample --help)"},
         {"bench", 1, "give one model"},
         {"info", 1, "give a run's folder, a model or a .safetensors file"},
@@ -145,7 +146,7 @@ static void test_models(void **state)
          "pictures of 30x30 cannot be halved 3 times: both sides must be "
          "multiples of 8"},
         {"train mlp2d --out run --steps 2 " SMILEYS, 1,
-         "mlp2d is for points (N, C), not for images"},
+         "mlp2d is for points (N, C), and these are images"},
         {"train ddpm_unit --out run --steps 2 " SMILEYS, 1,
          "there is no model \"ddpm_unit\" in the library (did you mean "
          "\"ddpm_unet\"?); there are: ddpm_unet, dit, mlp2d"},
