@@ -10,7 +10,7 @@
 static const char header[] =
     "step,seconds,loss,gradient_norm,learning_rate,images_per_second\n";
 
-enum { CSV_LIMIT = 256 << 20, SMOOTH_PARTS = 20 };
+enum { CSV_LIMIT = 256 << 20, SMOOTH_PARTS = 60 };
 
 struct AqMetrics {
     char folder[AQ_PATH_SIZE], path[AQ_PATH_SIZE];
