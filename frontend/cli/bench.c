@@ -144,10 +144,13 @@ static void print_json(const Bench *b)
 static void print_text(const Bench *b)
 {
     double rate = 3 * b->forward_flops / b->median;
-    printf("%s: %lld parameters, %dx%dx%d, batch %d, %d threads, %s\n",
-           b->model.info->name, (long long)b->parameters, b->task.height,
-           b->task.width, b->task.channels, b->task.batch,
-           aq_pool_threads(b->pool), b->target.cpu);
+    char size[64] = "points";
+    if (b->task.height > 0)
+        snprintf(size, sizeof size, "%dx%d", b->task.height, b->task.width);
+    printf("%s: %lld parameters, %s, channels %d, batch %d, %d threads, %s\n",
+           b->model.info->name, (long long)b->parameters, size,
+           b->task.channels, b->task.batch, aq_pool_threads(b->pool),
+           b->target.cpu);
     printf("step          %.4f s (median of %d; least %.4f s)\n", b->median,
            b->steps, b->least);
     printf("work          %.1f GFLOP/s, %.0f %% of the FMA peak of %.1f\n",

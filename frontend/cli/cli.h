@@ -114,6 +114,9 @@ AqStatus aq_cli_shape(AqCli *cli, AqTask *task);
     }
 void aq_cli_process(AqCli *cli, AqProcess *process);
 void aq_cli_optimizer(AqCli *cli, double total_steps, AqOptimizer *optimizer);
+/* A line each, for info. */
+void aq_cli_print_process(const AqProcess *process);
+void aq_cli_print_optimizer(const AqOptimizer *optimizer);
 
 /* train.c, sample.c, graph.c, info.c, bench.c, version.c */
 extern const AqCliCommand aq_cli_train, aq_cli_sample, aq_cli_graph,

@@ -150,9 +150,8 @@ static void run_info(AqCli *cli, const char *path)
         printf("%dx%dx%d", run.height, run.width, run.channels);
     printf(", batch %d%s%s\n", run.batch, run.flip ? ", flips" : "",
            run.random_crop ? ", random crops" : "");
-    printf("optimizer   learning rate %g, decay %g, clip %g, EMA %g\n",
-           run.optimizer.rate.base, run.optimizer.decay, run.optimizer.clip,
-           run.optimizer.ema);
+    aq_cli_print_process(&run.process);
+    aq_cli_print_optimizer(&run.optimizer);
     printf("seed        %llu\n", (unsigned long long)run.seed);
     print_checkpoint(cli, path, arena);
     aq_arena_free(arena);

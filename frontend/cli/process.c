@@ -1,18 +1,28 @@
 /* The diffusion process and the optimizer, as options. */
 #include "frontend/cli/cli.h"
 
+static const char *const schedules[] = {
+    [AQ_LINEAR] = "linear",
+    [AQ_SCALED_LINEAR] = "scaled_linear",
+    [AQ_COSINE] = "cosine",
+};
+static const char *const predictions[] = {
+    [AQ_EPSILON] = "epsilon",
+    [AQ_VELOCITY] = "v",
+    [AQ_X0] = "x0",
+};
+static const char *const rates[] = {
+    [AQ_RATE_CONSTANT] = "constant",
+    [AQ_RATE_LINEAR] = "linear",
+    [AQ_RATE_COSINE] = "cosine",
+};
+static const char *const optimizers[] = {
+    [AQ_ADAMW] = "adamw",     [AQ_ADAM] = "adam",       [AQ_SGD] = "sgd",
+    [AQ_RMSPROP] = "rmsprop", [AQ_ADAGRAD] = "adagrad",
+};
+
 void aq_cli_process(AqCli *cli, AqProcess *process)
 {
-    static const char *const schedules[] = {
-        [AQ_LINEAR] = "linear",
-        [AQ_SCALED_LINEAR] = "scaled_linear",
-        [AQ_COSINE] = "cosine",
-    };
-    static const char *const predictions[] = {
-        [AQ_EPSILON] = "epsilon",
-        [AQ_VELOCITY] = "v",
-        [AQ_X0] = "x0",
-    };
     *process = (AqProcess){
         .schedule = (AqScheduleKind)aq_cli_choice(
             cli, "schedule", AQ_LINEAR, schedules, AQ_COUNT(schedules)),
@@ -24,31 +34,22 @@ void aq_cli_process(AqCli *cli, AqProcess *process)
 
 static AqRate rate_of(AqCli *cli, double total_steps)
 {
-    static const char *const kinds[] = {
-        [AQ_RATE_CONSTANT] = "constant",
-        [AQ_RATE_LINEAR] = "linear",
-        [AQ_RATE_COSINE] = "cosine",
-    };
     AqRate rate = {.kind = (AqRateKind)aq_cli_choice(
-                       cli, "rate", AQ_RATE_CONSTANT, kinds, AQ_COUNT(kinds)),
+                       cli, "rate", AQ_RATE_CONSTANT, rates, AQ_COUNT(rates)),
                    .base = aq_cli_real(cli, "lr", 2e-4, 1e-12, 100),
                    .warmup = aq_cli_real(cli, "warmup", 0, 0, 1e9),
                    .total = total_steps};
     if (rate.kind != AQ_RATE_CONSTANT && total_steps <= 0)
         aq_fail(&cli->error, AQ_BAD_INPUT,
                 "--rate %s falls to 0 at the last step: give --steps",
-                kinds[rate.kind]);
+                rates[rate.kind]);
     return rate;
 }
 
 void aq_cli_optimizer(AqCli *cli, double total_steps, AqOptimizer *optimizer)
 {
-    static const char *const kinds[] = {
-        [AQ_ADAMW] = "adamw",     [AQ_ADAM] = "adam",       [AQ_SGD] = "sgd",
-        [AQ_RMSPROP] = "rmsprop", [AQ_ADAGRAD] = "adagrad",
-    };
     AqOptimizerKind kind = (AqOptimizerKind)aq_cli_choice(
-        cli, "optimizer", AQ_ADAMW, kinds, AQ_COUNT(kinds));
+        cli, "optimizer", AQ_ADAMW, optimizers, AQ_COUNT(optimizers));
     double decay = kind == AQ_ADAMW ? 0.01 : 0;
     *optimizer = (AqOptimizer){
         .kind = kind,
@@ -59,4 +60,23 @@ void aq_cli_optimizer(AqCli *cli, double total_steps, AqOptimizer *optimizer)
         .decay = aq_cli_real(cli, "decay", decay, 0, 10),
         .clip = aq_cli_real(cli, "clip", 1, 0, 1e9),
         .ema = aq_cli_real(cli, "ema", 0.9999, 0, 0.99999999)};
+}
+
+void aq_cli_print_process(const AqProcess *process)
+{
+    printf("process     %s, predicts %s, %d steps",
+           schedules[process->schedule], predictions[process->prediction],
+           aq_process_steps(process));
+    if (process->min_snr > 0)
+        printf(", min-SNR %g", process->min_snr);
+    putchar('\n');
+}
+
+void aq_cli_print_optimizer(const AqOptimizer *o)
+{
+    bool named = o->rate.kind < AQ_COUNT(rates); /* by the program's options */
+    printf("optimizer   %s, learning rate %g %s, decay %g, clip %g, EMA %g\n",
+           optimizers[o->kind], o->rate.base,
+           named ? rates[o->rate.kind] : "scheduled", o->decay, o->clip,
+           o->ema);
 }
