@@ -151,7 +151,8 @@ static AqBlocks blocks_of(Contract *k)
     for (int i = 0; i < AQ_COUNT(field); i++)
         *field[i] = aq_attr_at(k->kernel->node, AQ_KEY_BLOCKS, i, *field[i]);
     b.k = AQ_MAX(AQ_MIN(b.k, AQ_KC), 1);
-    if (b.b_place == AQ_B_IN_PLACE && !shape.b_stride)
+    if (b.b_place < 0 || b.b_place > AQ_B_TASK ||
+        (b.b_place == AQ_B_IN_PLACE && !shape.b_stride))
         b.b_place = AQ_B_SHARED;
     return b;
 }
@@ -184,6 +185,42 @@ static void set_part(Contract *k, AqPart *p, const AqBlocks *b)
     }
 }
 
+static void set_scratch(Contract *k, bool again)
+{
+    AqContraction *c = k->c;
+    int64_t tile = (int64_t)c->tile_rows * c->tile_columns;
+    c->panel_floats = (int64_t)AQ_ROW * c->tile_rows;
+    if (c->panel == AQ_PANEL_K) {
+        int64_t list = sizeof(AqSegments) + AQ_KC * sizeof(AqSegment);
+        c->tap_lists = AQ_MIN(c->parts[0].groups, AQ_MOST_TAPS);
+        c->panel_floats = round_up(c->tap_lists * list / 4, 16);
+    }
+    c->sums_floats =
+        again && c->slices == 1 ? c->tile_block * c->strip_block * tile : tile;
+    k->scratch = c->panel_floats + c->sums_floats;
+    if (c->b_place == AQ_B_TASK)
+        k->scratch += c->strip_block * AQ_KC * c->tile_columns;
+    else if (c->b_place == AQ_B_IN_PLACE)
+        k->scratch += (int64_t)AQ_KC * c->tile_columns;
+}
+
+static void count_tasks(Contract *k)
+{
+    AqContraction *c = k->c;
+    int64_t tile = (int64_t)c->tile_rows * c->tile_columns;
+    c->tasks[STAGE_MATERIAL] = c->material[0].tasks + c->material[1].tasks;
+    for (AqPart *p = c->parts; p < c->parts + c->n_parts; p++) {
+        int64_t blocks = c->batches * ceil_div(p->tiles, c->tile_block) *
+                         ceil_div(c->strips, c->strip_block);
+        c->tasks[STAGE_RUN] += blocks * c->slices;
+        c->tasks[STAGE_REDUCE] += c->slices > 1 ? blocks : 0;
+        p->partial = k->workspace + c->partial_floats;
+        c->partial_floats += c->batches * c->strips * p->tiles * tile;
+    }
+    if (c->slices > 1)
+        k->workspace += c->partial_floats * c->slices;
+}
+
 static void set_blocks(Contract *k)
 {
     AqContraction *c = k->c;
@@ -197,7 +234,6 @@ static void set_blocks(Contract *k)
     c->tile_block = AQ_MAX(ceil_div(b.rows, c->tile_rows), 1);
     c->b_place = b.b_place;
     c->slices = AQ_MAX(b.slices, 1);
-    c->tasks[STAGE_MATERIAL] = c->material[0].tasks + c->material[1].tasks;
     int64_t most_tiles = 1;
     bool again = false; /* sums wait between passes */
     for (AqPart *p = c->parts; p < c->parts + c->n_parts; p++) {
@@ -206,30 +242,8 @@ static void set_blocks(Contract *k)
         again |= p->passes > 1;
     }
     c->tile_block = AQ_MIN(c->tile_block, most_tiles);
-    int64_t tile = (int64_t)c->tile_rows * c->tile_columns;
-    for (AqPart *p = c->parts; p < c->parts + c->n_parts; p++) {
-        int64_t blocks = c->batches * ceil_div(p->tiles, c->tile_block) *
-                         ceil_div(c->strips, c->strip_block);
-        c->tasks[STAGE_RUN] += blocks * c->slices;
-        c->tasks[STAGE_REDUCE] += c->slices > 1 ? blocks : 0;
-        p->partial = k->workspace + c->partial_floats;
-        c->partial_floats += c->batches * c->strips * p->tiles * tile;
-    }
-    if (c->slices > 1)
-        k->workspace += c->partial_floats * c->slices;
-    c->panel_floats = (int64_t)AQ_ROW * c->tile_rows;
-    if (c->panel == AQ_PANEL_K)
-        c->panel_floats = round_up(
-            c->parts[0].groups *
-                (int64_t)(sizeof(AqSegments) + AQ_KC * sizeof(AqSegment)) / 4,
-            16);
-    c->sums_floats =
-        again && c->slices == 1 ? c->tile_block * c->strip_block * tile : tile;
-    k->scratch = c->panel_floats + c->sums_floats;
-    if (c->b_place == AQ_B_TASK)
-        k->scratch += c->strip_block * AQ_KC * c->tile_columns;
-    else if (c->b_place == AQ_B_IN_PLACE)
-        k->scratch += (int64_t)AQ_KC * c->tile_columns;
+    count_tasks(k);
+    set_scratch(k, again);
 }
 
 static AqStatus analyse(Contract *k, const AqKernel *kernel, AqArena *arena,

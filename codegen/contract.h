@@ -30,6 +30,7 @@
 enum {
     AQ_KC = 256,                /* the largest block of k */
     AQ_ROW = AQ_KC + 16,        /* floats from row to row of an A panel */
+    AQ_MOST_TAPS = 64,          /* whose segments are kept for a whole pass */
     AQ_MOST_ROWS = 12,          /* of a register tile */
     AQ_MATERIAL_FLOATS = 32768, /* that one task evaluates */
     AQ_PACK_K = 512,            /* rows of k that one task of packing takes */
@@ -191,6 +192,7 @@ typedef struct AqContraction {
     int64_t out_stride[AQ_MAX_RANK];
     int64_t tile_block, strip_block, slices, strips;
     int64_t b_place;
+    int64_t tap_lists; /* lists of segments that are kept at a time */
     int64_t panel_floats, sums_floats; /* of the scratch; B's strips follow */
     int64_t partial_floats;            /* of one slice */
     int64_t tasks[4];                  /* materialise, pack, run, reduce */

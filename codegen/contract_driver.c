@@ -313,14 +313,17 @@ static void run_tile(const Pass *pass, int64_t tile, const float *a,
     }
 }
 
-/* Segments of all taps in this pass: they hold for every tile. */
-static void find_segments(const Pass *pass, AqSegments *segments)
+/* The segments that a tile's tap sees in this pass: found for all taps at once,
+ * unless they are too many to keep. */
+static AqSegments *segments_of(const Pass *pass, int64_t tap, bool keep)
 {
-    const AqPart *p = pass->task->part;
-    for (int64_t tap = 0; tap < p->groups; tap++) {
-        segments[tap].at = (AqSegment *)(segments + p->groups) + tap * AQ_KC;
-        aq_find_segments(p, tap, pass->k0, pass->k1, &segments[tap]);
-    }
+    const AqContraction *c = pass->c;
+    AqSegments *lists = (AqSegments *)pass->panel;
+    AqSegment *room = (AqSegment *)(lists + c->tap_lists);
+    AqSegments *list = lists + (keep ? tap : 0);
+    list->at = room + (list - lists) * AQ_KC;
+    aq_find_segments(pass->task->part, tap, pass->k0, pass->k1, list);
+    return list;
 }
 
 /* What the next pass, up to k2, will read: the block's part of B, and in form
@@ -362,14 +365,17 @@ static void run_pass(const Pass *pass)
 {
     const AqContraction *c = pass->c;
     const AqPart *p = pass->task->part;
-    AqSegments *segments = (AqSegments *)pass->panel;
+    AqSegments *lists = (AqSegments *)pass->panel;
+    bool keep = c->tap_lists == p->groups;
     pack_room(pass);
-    if (c->panel == AQ_PANEL_K)
-        find_segments(pass, segments);
+    for (int64_t tap = 0; c->panel == AQ_PANEL_K && keep && tap < p->groups;
+         tap++)
+        segments_of(pass, tap, keep);
     for (int64_t tile = pass->task->tile0; tile < pass->task->tile1; tile++) {
         if (c->panel == AQ_PANEL_K) {
+            int64_t tap = tile % p->groups;
             run_tile(pass, tile, pass->image + row_in_group(c, p, tile),
-                     &segments[tile % p->groups]);
+                     keep ? lists + tap : segments_of(pass, tap, keep));
             continue;
         }
         aq_pack_rows(c, p, pass->image, tile, pass->k0, pass->k1, pass->panel);

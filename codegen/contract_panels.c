@@ -112,6 +112,21 @@ void aq_pack_rows(const AqContraction *c, const AqPart *p, const float *image,
     }
 }
 
+/* One more segment, or the last one longer where memory and k go on. */
+static void add_segment(AqSegments *segments, AqSegment next)
+{
+    AqSegment *last = segments->at + segments->count;
+    if (segments->count > 0) {
+        last--;
+        if (last->k + last->count == next.k &&
+            last->a + last->count * segments->stride == next.a) {
+            last->count += next.count;
+            return;
+        }
+    }
+    segments->at[segments->count++] = next;
+}
+
 void aq_find_segments(const AqPart *p, int64_t tap, int64_t k0, int64_t k1,
                       AqSegments *segments)
 {
@@ -123,19 +138,13 @@ void aq_find_segments(const AqPart *p, int64_t tap, int64_t k0, int64_t k1,
         Run run = run_at(im, k, k1);
         int64_t line = run.y * im->my + im->oy + ty * im->dy, lo, hi;
         interior(im, &run, tx, &lo, &hi);
-        if (line >= 0 && line < im->height && hi > lo) {
-            AqSegment *last = &segments->at[segments->count - 1];
-            AqSegment next = {.a =
-                                  run.n * im->sn + line * im->sh +
-                                  (lo * im->mx + im->ox + tx * im->dx) * im->sw,
-                              .k = k - k0 + lo - run.x,
-                              .count = hi - lo};
-            if (segments->count > 0 && last->k + last->count == next.k &&
-                last->a + last->count * segments->stride == next.a)
-                last->count += next.count;
-            else
-                segments->at[segments->count++] = next;
-        }
+        if (line >= 0 && line < im->height && hi > lo)
+            add_segment(
+                segments,
+                (AqSegment){.a = run.n * im->sn + line * im->sh +
+                                 (lo * im->mx + im->ox + tx * im->dx) * im->sw,
+                            .k = k - k0 + lo - run.x,
+                            .count = hi - lo});
         k += run.length;
     }
 }

@@ -252,13 +252,13 @@ static void some_conv(Suite *s, Conv *c)
     c->attrs[3] = aq_int(AQ_KEY_GROUPS, groups);
 }
 
-static void conv_case(Suite *s, int direction, int operands, int epilogue)
+static void add_conv(Suite *s, const Conv *shape, int direction, int operands,
+                     int epilogue)
 {
     static const AqOp ops[] = {AQ_OP_conv2d, AQ_OP_conv2d_input_gradient,
                                AQ_OP_conv2d_weight_gradient};
     Kernel *k = begin_kernel(s);
-    Conv c;
-    some_conv(s, &c);
+    Conv c = *shape;
     int64_t taps = c.w.dim[0] * c.w.dim[1];
     int64_t terms[] = {taps * c.w.dim[2], taps * c.w.dim[3],
                        c.y.dim[0] * c.y.dim[1] * c.y.dim[2]};
@@ -272,6 +272,13 @@ static void conv_case(Suite *s, int direction, int operands, int epilogue)
             epilogue);
     some_blocks(s, k);
     end_kernel(s, k);
+}
+
+static void conv_case(Suite *s, int direction, int operands, int epilogue)
+{
+    Conv c;
+    some_conv(s, &c);
+    add_conv(s, &c, direction, operands, epilogue);
 }
 
 /* ---- running ---- */
@@ -480,6 +487,29 @@ static void plain_convolutions(void **state)
     check_suite(s);
 }
 
+/* More taps than a pass keeps segments for, and patches that do not overlap. */
+static void many_taps(void **state)
+{
+    (void)state;
+    Suite *s = begin_suite(15);
+    for (int i = 0; i < 6; i++) {
+        Conv c = {.x = F32(2, 26, 27, 3 + i),
+                  .w = F32(9, 9, 3 + i, 17),
+                  .stride = {1 + 8 * (i / 3), 1 + 8 * (i / 3)},
+                  .pad = {1, 2, 3, 4},
+                  .dilation = {1, 1}};
+        int64_t high = (26 + 1 + 2 - 9) / c.stride[0] + 1;
+        int64_t wide = (27 + 3 + 4 - 9) / c.stride[1] + 1;
+        c.y = F32(2, high, wide, 17);
+        c.attrs[0] = aq_ints(AQ_KEY_STRIDE, c.stride, 2);
+        c.attrs[1] = aq_ints(AQ_KEY_PAD, c.pad, 4);
+        c.attrs[2] = aq_ints(AQ_KEY_DILATION, c.dilation, 2);
+        c.attrs[3] = aq_int(AQ_KEY_GROUPS, 1);
+        add_conv(s, &c, i % 3, 0, 0);
+    }
+    check_suite(s);
+}
+
 static void moved_operands(void **state)
 {
     (void)state;
@@ -507,6 +537,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plain_products),
         cmocka_unit_test(plain_convolutions),
+        cmocka_unit_test(many_taps),
         cmocka_unit_test(moved_operands),
         cmocka_unit_test(prologues_and_epilogues),
     };
