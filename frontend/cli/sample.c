@@ -1,9 +1,11 @@
 /* aquatint sample */
 #include "frontend/cli/cli.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const AqCliOption options[] = {
     {"count", "N", "pictures or points (default 64, 1024 points)"},
@@ -42,6 +44,21 @@ typedef struct Sampling {
     float *x;
 } Sampling;
 
+/* Whether a file can be made there. */
+static AqStatus check_place(AqCli *cli, const char *path)
+{
+    char folder[AQ_PATH_SIZE];
+    aq_path(folder, "%s", path);
+    char *slash = strrchr(folder, '/');
+    if (slash)
+        slash[slash == folder] = 0; /* "/file" lies in "/" */
+    const char *parent = slash ? folder : ".";
+    if (access(parent, W_OK | X_OK) == 0)
+        return AQ_OK;
+    return aq_fail(&cli->error, AQ_IO, "%s: cannot be written: %s: %s", path,
+                   parent, strerror(errno));
+}
+
 /* Before any work: no work is lost on a name. */
 static AqStatus check_files(Sampling *s)
 {
@@ -65,7 +82,9 @@ static AqStatus check_files(Sampling *s)
     if (nearest && !aq_cli_ends(nearest, ".png"))
         return aq_fail(&cli->error, AQ_BAD_INPUT,
                        "--nearest %s: pictures are written as .png", nearest);
-    return AQ_OK;
+    if (check_place(cli, s->out))
+        return cli->error.status;
+    return nearest ? check_place(cli, nearest) : AQ_OK;
 }
 
 static AqStatus read_options(Sampling *s)
