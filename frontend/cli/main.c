@@ -43,6 +43,7 @@ static void prepare_streams(void)
         if (fcntl(file, F_GETFD) < 0)
             open("/dev/null", O_RDONLY);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* as writing to a full disk */
 }
 
 /* The status, unless what was printed did not arrive. */
