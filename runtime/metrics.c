@@ -98,10 +98,17 @@ AqMetrics *aq_metrics_open(const char *folder, int64_t step, AqError *error)
     return NULL;
 }
 
+/* NaN has a sign that means nothing. */
+static double without_sign(double x)
+{
+    return isnan(x) ? fabs(x) : x;
+}
+
 AqStatus aq_metrics_add(AqMetrics *m, const AqMetricsRow *row, AqError *error)
 {
     fprintf(m->file, "%lld,%.3f,%.9g,%.9g,%.9g,%.2f\n", (long long)row->step,
-            row->seconds, row->loss, row->gradient_norm, row->learning_rate,
+            row->seconds, without_sign(row->loss),
+            without_sign(row->gradient_norm), row->learning_rate,
             row->images_per_second);
     if (fflush(m->file))
         return aq_fail(error, AQ_IO, "%s: cannot write: %s", m->path,

@@ -42,7 +42,8 @@ static void test_what_a_run_leaves(void **state)
         aq_shell("cd whole && test -s run.json && test -s model.c && test -s "
                  "loss.svg && test -s samples/000008.png && test -s "
                  "samples/000008-nearest.png && test -s "
-                 "checkpoints/000008/state.json && test -s graph.svg && test $(ls -A | wc -l) = 7"),
+                 "checkpoints/000008/state.json && test -s graph.svg && test "
+                 "$(ls -A | wc -l) = 7"),
         0);
     assert_int_equal(
         aq_shell("cmp whole/model.c %s/models/ddpm_unet.c", AQ_SOURCE_DIR), 0);
@@ -167,6 +168,24 @@ static void test_classes(void **state)
     aq_expect(1, "class 99: the model knows classes 0 to 15",
               "sample classes --count 2 --steps 2 --label 99");
     aq_expect(0, NULL, "train --resume classes --steps 3");
+}
+
+static void test_points(void **state)
+{
+    (void)state;
+    const char *const train = "train mlp2d --set width=16 --data points:moons "
+                              "--batch 32 --samples 20 --sample-steps 3 ";
+    aq_expect(0, NULL, "%s --steps 8 --out points", train);
+    aq_expect(0, NULL, "%s --steps 3 --out points3 --threads 1", train);
+    aq_expect(0, NULL, "train --resume points3 --steps 8 --threads 3");
+    check_same_bits("points", "points3", 8);
+    assert_int_equal(aq_shell("cd points/samples && test -s 000008.csv && test "
+                              "-s 000008.svg"),
+                     0);
+    assert_true(aq_same_files("points/samples/000008.csv",
+                              "points3/samples/000008.csv"));
+    aq_expect(0, NULL, "sample points --count 5 --steps 2 --out p.csv");
+    assert_int_equal(aq_shell("test $(wc -l <p.csv) -ge 5"), 0);
 }
 
 /* ---- stopping ---- */
@@ -343,6 +362,7 @@ int main(void)
         cmocka_unit_test(test_samples),
         cmocka_unit_test(test_samples_that_cannot_be),
         cmocka_unit_test(test_classes),
+        cmocka_unit_test(test_points),
         cmocka_unit_test(test_ctrl_c),
         cmocka_unit_test(test_ctrl_c_twice),
         cmocka_unit_test(test_one_process_a_run),

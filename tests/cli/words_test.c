@@ -147,7 +147,10 @@ static void test_models(void **state)
          "pictures of 30x30 cannot be halved 3 times: both sides must be "
          "multiples of 8"},
         {"train mlp2d --out run --steps 2 " SMILEYS, 1,
-         "mlp2d is for points (N, C), and these are images"},
+         "mlp2d is for points (N, C), and these are images: ddpm_unet is for "
+         "them"},
+        {"train ddpm_unet --out run --steps 2 --data points:moons", 1,
+         "ddpm_unet is for images (N, H, W, C)"},
         {"train ddpm_unit --out run --steps 2 " SMILEYS, 1,
          "there is no model \"ddpm_unit\" in the library (did you mean "
          "\"ddpm_unet\"?); there are: ddpm_unet, dit, mlp2d"},
@@ -184,6 +187,10 @@ static void test_data(void **state)
          "bad: none of its 1 pictures can be used; the first: bad/x.png: holds "
          "neither a PNG nor a JPEG picture"},
         {TRAIN SMALL " --data bad --labels", 1, "bad: none of its 1 pictures"},
+        {"train mlp2d --out run --steps 2 --data points:mons", 1,
+         "points:mons: "},
+        {"train mlp2d --out run --steps 2 --data points:moons --size 8", 1,
+         "--size is for pictures, and points:moons are points: leave it out"},
         {TRAIN SMALL " --data emoji:nothing", 1,
          "emoji:nothing: no group of emoji is called so"},
         {TRAIN SMALL " " SMILEYS "--memory 1M", 1,

@@ -1,0 +1,218 @@
+/* Models by name and from C files. */
+#include "runtime/run.h"
+
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char root[] = "/tmp/aq_model_file_XXXXXX";
+
+static int make_root(void **state)
+{
+    (void)state;
+    return mkdtemp(root) ? 0 : -1;
+}
+
+static int remove_root(void **state)
+{
+    (void)state;
+    char command[64];
+    snprintf(command, sizeof command, "rm -r %s", root);
+    return system(command);
+}
+
+static const char *in_root(const char *name)
+{
+    static char path[100];
+    snprintf(path, sizeof path, "%s/%s", root, name);
+    return path;
+}
+
+static const char *put(const char *name, const char *text)
+{
+    AqError error = {0};
+    assert_int_equal(aq_file_write(in_root(name), text, strlen(text), &error),
+                     AQ_OK);
+    return in_root(name);
+}
+
+/* What the compiler says goes to a file: it is part of what is promised. */
+static void refuse(const char *path, const char *piece)
+{
+    AqError error = {0};
+    AqModelFile model;
+    char name[100];
+    snprintf(name, sizeof name, "%s", path);
+    int kept = dup(2);
+    assert_non_null(freopen(in_root("stderr"), "w", stderr));
+    AqStatus status = aq_model_open(name, root, &model, &error);
+    fflush(stderr);
+    dup2(kept, 2);
+    close(kept);
+    if (status == AQ_OK)
+        fail_msg("%s: opened what should be refused with: %s", name, piece);
+    if (!strstr(error.text, piece))
+        fail_msg("expected \"%s\" in \"%s\"", piece, error.text);
+    assert_null(model.info);
+    assert_null(model.library);
+    assert_null(model.source);
+}
+
+static const char doubling[] =
+    "#include <aquatint.h>\n"
+    "AQ_MODEL(twice, \"two times x\")\n"
+    "{\n"
+    "    return aq_scale(m->x, aq_option_real(m, \"by\", 2, \"factor\"));\n"
+    "}\n";
+
+static AqModelFile must_open(const char *name)
+{
+    AqError error = {0};
+    AqModelFile model;
+    if (aq_model_open(name, root, &model, &error))
+        fail_msg("%s", error.text);
+    return model;
+}
+
+static void test_of_the_library(void **state)
+{
+    (void)state;
+    for (int i = 0; i < aq_builtin_count(); i++) {
+        AqModelFile model = must_open(aq_builtin_at(i)->name);
+        assert_ptr_equal(model.info, aq_builtin_at(i));
+        assert_null(model.library);
+        assert_non_null(strstr(model.source, "AQ_MODEL("));
+        assert_int_equal(strlen(model.source), model.source_bytes);
+        aq_model_close(&model);
+    }
+    refuse("ddpm_unit", "there is no model \"ddpm_unit\" in the library (did "
+                        "you mean \"ddpm_unet\"?)");
+}
+
+static void test_from_a_file(void **state)
+{
+    (void)state;
+    AqModelFile model = must_open(put("twice.c", doubling));
+    assert_string_equal(model.info->name, "twice");
+    assert_string_equal(model.info->doc, "two times x");
+    assert_string_equal(model.source, doubling);
+    AqError error = {0};
+    AqTask task = {.model = model.info, .batch = 1, .channels = 3};
+    AqGraph *g = aq_forward_graph(&task, NULL, &error);
+    if (!g)
+        fail_msg("%s", error.text);
+    aq_graph_free(g);
+    aq_model_close(&model);
+    aq_model_close(&model); /* closed is closed */
+}
+
+/* Of one name, in one folder, at one time. */
+static void test_two_at_once(void **state)
+{
+    (void)state;
+    AqModelFile first = must_open(put("twice.c", doubling));
+    char other[sizeof doubling];
+    strcpy(other, doubling);
+    memcpy(strstr(other, "twice"), "thric", 5);
+    AqModelFile second = must_open(put("twice.c", other));
+    assert_string_equal(first.info->name, "twice");
+    assert_string_equal(second.info->name, "thric");
+    aq_model_close(&first);
+    assert_string_equal(second.info->name, "thric");
+    aq_model_close(&second);
+}
+
+static void test_no_files_are_left(void **state)
+{
+    (void)state;
+    DIR *dir = opendir(root);
+    for (struct dirent *e; (e = readdir(dir));)
+        if (strstr(e->d_name, ".so"))
+            fail_msg("%s is left behind", e->d_name);
+    closedir(dir);
+}
+
+static void test_the_compiler_s_own_words(void **state)
+{
+    (void)state;
+    refuse(put("wrong.c", "#include <aquatint.h>\nint f(void)\n{\n    return "
+                          "nonsense;\n}\n"),
+           "wrong.c: the C compiler found errors (shown above)");
+    char *said;
+    size_t bytes;
+    AqError error = {0};
+    aq_file_read(in_root("stderr"), 1 << 20, &said, &bytes, &error);
+    assert_non_null(strstr(said, "wrong.c:4:12: error:"));
+    assert_non_null(strstr(said, "nonsense"));
+    free(said);
+}
+
+static void test_files_that_are_no_models(void **state)
+{
+    (void)state;
+    refuse(put("plain.c", "int x;\n"),
+           "plain.c: defines no model; write AQ_MODEL(name, \"what it is\")");
+    refuse(put("text.png", "int x;\n"), "text.png: is no model: a model is a C "
+                                        "file (its name ends in .c)");
+    refuse(in_root("missing.c"), "missing.c: cannot open: No such file");
+    refuse(put("unknown.c", "#include <aquatint.h>\nAqTensor aq_nothing(void);"
+                            "\nAQ_MODEL(u, \"\")\n{\n    return "
+                            "aq_nothing();\n}\n"),
+           "unknown.c: cannot be loaded: ");
+    refuse(put("old.c",
+               "#include <aquatint.h>\n#undef AQ_MODEL_VERSION\n#define "
+               "AQ_MODEL_VERSION 0\nAQ_MODEL(o, \"\")\n{\n    return m->x;\n}"
+               "\n"),
+           "old.c: was compiled for version 0 of aquatint.h, this is version ");
+}
+
+static void test_no_compiler(void **state)
+{
+    (void)state;
+    setenv("CC", "nowhere-cc", 1);
+    refuse(put("twice.c", doubling),
+           "the C compiler 'nowhere-cc' cannot be run: No such file or "
+           "directory (install gcc or set CC)");
+    setenv("CC", "false", 1);
+    refuse(in_root("twice.c"), "the C compiler found errors");
+    setenv("CC", "", 1);
+    AqModelFile model = must_open(in_root("twice.c"));
+    aq_model_close(&model);
+    unsetenv("CC");
+}
+
+static void test_no_folder(void **state)
+{
+    (void)state;
+    AqError error = {0};
+    AqModelFile model;
+    char path[100];
+    snprintf(path, sizeof path, "%s", put("twice.c", doubling));
+    assert_int_equal(aq_model_open(path, "/nowhere", &model, &error), AQ_IO);
+    assert_non_null(strstr(error.text, "/nowhere/aquatint-model-"));
+    setenv("TMPDIR", root, 1);
+    error = (AqError){0};
+    assert_int_equal(aq_model_open(path, NULL, &model, &error), AQ_OK);
+    aq_model_close(&model);
+    unsetenv("TMPDIR");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_of_the_library),
+        cmocka_unit_test(test_from_a_file),
+        cmocka_unit_test(test_two_at_once),
+        cmocka_unit_test(test_the_compiler_s_own_words),
+        cmocka_unit_test(test_files_that_are_no_models),
+        cmocka_unit_test(test_no_compiler),
+        cmocka_unit_test(test_no_folder),
+        cmocka_unit_test(test_no_files_are_left),
+    };
+    return cmocka_run_group_tests_name("model_file", tests, make_root,
+                                       remove_root);
+}
