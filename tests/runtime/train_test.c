@@ -279,9 +279,8 @@ static void test_runs_that_cannot_begin(void **state)
            "points:moons: has 2 classes, the run was "
            "made for 7");
     run = points_run(3);
-    run.data = "nowhere";
-    run.height = run.width = 8;
-    refuse("no", &run, session(2), "nowhere: is no folder");
+    run.data = "points:mons";
+    refuse("no", &run, session(2), "points:mons: ");
     run = points_run(3);
     run.settings[0].name = "widht";
     refuse("no", &run, session(2), "did you mean \"width\"?");
