@@ -6,8 +6,9 @@ find_program(CLANG_FORMAT NAMES clang-format-14 clang-format)
 find_program(CLANG_TIDY NAMES clang-tidy-14 clang-tidy)
 
 if(CLANG_FORMAT)
-  add_custom_target(format COMMAND ${CLANG_FORMAT} -i ${AQ_FORMATTED} VERBATIM)
-  add_custom_target(format-check VERBATIM
+  add_custom_target(format COMMAND ${CLANG_FORMAT} -i ${AQ_FORMATTED} VERBATIM
+    COMMENT "clang-format -i")
+  add_custom_target(format-check VERBATIM COMMENT "clang-format --dry-run"
     COMMAND ${CLANG_FORMAT} --dry-run --Werror ${AQ_FORMATTED})
 endif()
 
@@ -17,7 +18,8 @@ if(CLANG_TIDY)
   set(stamps)
   foreach(source ${AQ_SOURCES} ${AQ_CLI_SOURCES} ${AQ_TESTS})
     file(RELATIVE_PATH stamp ${CMAKE_SOURCE_DIR} ${source})
-    string(REPLACE "/" "." stamp "${CMAKE_BINARY_DIR}/lint/${stamp}")
+    string(REPLACE "/" "." stamp ${stamp})
+    set(stamp ${CMAKE_BINARY_DIR}/lint/${stamp})
     add_custom_command(OUTPUT ${stamp} VERBATIM
       COMMAND ${CLANG_TIDY} -p ${CMAKE_BINARY_DIR} --quiet
               --extra-arg=-Wno-unknown-warning-option ${source}
