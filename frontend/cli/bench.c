@@ -80,6 +80,7 @@ static AqStatus compile(Bench *b, const AqOptimizer *optimizer)
 {
     AqError *error = &b->cli->error;
     b->task.model = b->model.info;
+    aq_cli_suit(b->cli, &b->task);
     b->forward_flops = forward_flops(b);
     AqGraph *graph = aq_training_graph(&b->task, optimizer, NULL, error);
     AqPoolOptions pool = {.threads = b->session.threads};

@@ -83,9 +83,13 @@ bool aq_cli_ends(const char *text, const char *end); /* "a.png", ".png" */
 #define AQ_CLI_SHAPE_OPTIONS                                                   \
     {"size", "N|HxW", "of the pictures (default 32); 0: points"},              \
     {                                                                          \
-        "channels", "N", "of the pictures, or numbers of a point (default 3)"  \
+        "channels", "N",                                                       \
+            "of the pictures (default 3), or numbers of a point (2)"           \
     }
 AqStatus aq_cli_shape(AqCli *cli, AqTask *task);
+/* Then, with the task's model known: points of two columns, where no --size was
+ * given and the model takes those but no pictures. */
+void aq_cli_suit(const AqCli *cli, AqTask *task);
 
 /* process.c: the diffusion process, for train, graph and bench */
 #define AQ_CLI_PROCESS_OPTIONS                                                 \

@@ -122,12 +122,32 @@ AqStatus aq_cli_size(AqCli *cli, const char *option, int otherwise, int *height,
 
 AqStatus aq_cli_shape(AqCli *cli, AqTask *task)
 {
-    task->channels = (int)aq_cli_int(cli, "channels", 3, 1, 4096);
-    if (!strcmp(aq_cli_text(cli, "size", ""), "0"))
-        task->height = task->width = 0;
-    else
+    bool points = !strcmp(aq_cli_text(cli, "size", ""), "0");
+    task->channels = (int)aq_cli_int(cli, "channels", points ? 2 : 3, 1, 4096);
+    task->height = task->width = 0;
+    if (!points)
         aq_cli_size(cli, "size", 32, &task->height, &task->width);
     return cli->error.status;
+}
+
+/* By its defaults: what is wrong with a setting is to be said later. */
+static bool takes(AqTask task)
+{
+    AqError error = {0};
+    task.n_settings = 0;
+    AqGraph *graph = aq_forward_graph(&task, NULL, &error);
+    aq_graph_free(graph);
+    return graph != NULL;
+}
+
+void aq_cli_suit(const AqCli *cli, AqTask *task)
+{
+    AqTask points = *task;
+    points.height = points.width = 0;
+    if (!aq_cli_given(cli, "channels"))
+        points.channels = 2;
+    if (!aq_cli_given(cli, "size") && !takes(*task) && takes(points))
+        *task = points;
 }
 
 bool aq_cli_ends(const char *text, const char *end)

@@ -128,6 +128,7 @@ static int graph_command(AqCli *cli)
     if (!read_options(&p) &&
         !aq_model_open(cli->words[0], NULL, &model, &cli->error)) {
         p.task.model = model.info;
+        aq_cli_suit(cli, &p.task);
         AqGraph *graph = graph_of(&p);
         if (graph)
             draw(&p, graph);

@@ -91,7 +91,8 @@ static void model_info(AqCli *cli, const char *name)
         return;
     task.model = model.info;
     aq_cli_settings(cli, settings, AQ_COUNT(settings), &task.n_settings);
-    aq_cli_shape(cli, &task);
+    if (!aq_cli_shape(cli, &task))
+        aq_cli_suit(cli, &task);
     AqGraph *graph =
         cli->error.status ? NULL : aq_forward_graph(&task, &seen, &cli->error);
     const AqParamTable *params = graph ? aq_params(graph) : NULL;

@@ -251,6 +251,21 @@ static void test_mistakes(void **state)
         aq_expect(1, cases[i][1], "%s", cases[i][0]);
 }
 
+/* Whoever gives no size is not asked for it. */
+static void test_model_for_points(void **state)
+{
+    (void)state;
+    aq_expect(0, "a point of 2 numbers takes", "info mlp2d");
+    aq_expect(0, "a point of 5 numbers takes", "info mlp2d --channels 5");
+    aq_expect(0, "32x32x3 takes", "info ddpm_unet --set channels=32");
+    aq_expect(1, "mlp2d is for points (N, C), and these are images",
+              "info mlp2d --size 32");
+    aq_expect(1, "ddpm_unet is for images", "info ddpm_unet --size 0");
+    aq_expect(1, "has no option \"widht\"", "info mlp2d --set widht=3");
+    aq_expect(0, "points, channels 2", "bench mlp2d --steps 1 --set width=16");
+    aq_expect(0, NULL, "graph mlp2d --out mlp2d.dot");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -261,6 +276,7 @@ int main(void)
         cmocka_unit_test(test_classes),
         cmocka_unit_test(test_other_columns),
         cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_model_for_points),
     };
     return cmocka_run_group_tests(tests, aq_program_setup, aq_program_teardown);
 }

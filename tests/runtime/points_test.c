@@ -317,7 +317,7 @@ static void test_loader(void **state)
         for (int64_t i = 0; i < 8; i++) {
             float x[2];
             aq_dataset_fetch(set, i, false, 0, 0, x, NULL);
-            if (!memcmp(x, batch->x + 2 * k, sizeof x)) {
+            if (x[0] == batch->x[2 * k] && x[1] == batch->x[2 * k + 1]) {
                 seen |= 1 << i;
                 assert_int_equal(batch->label[k], i % 2);
             }
