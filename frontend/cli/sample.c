@@ -55,8 +55,8 @@ static AqStatus check_place(AqCli *cli, const char *path)
     const char *parent = slash ? folder : ".";
     if (access(parent, W_OK | X_OK) == 0)
         return AQ_OK;
-    return aq_fail(&cli->error, AQ_IO, "%s: cannot be written: %s: %s", path,
-                   parent, strerror(errno));
+    return aq_fail(&cli->error, AQ_IO, "%s: cannot write: %s", path,
+                   strerror(errno));
 }
 
 /* Before any work: no work is lost on a name. */
