@@ -20,7 +20,7 @@ struct AqMemory {
 
 enum { HUGE_PAGE = 2 << 20 };
 
-static int64_t whole_pages(int64_t bytes)
+int64_t aq_whole_pages(int64_t bytes)
 {
     int64_t unit = bytes >= HUGE_PAGE ? HUGE_PAGE : 4096;
     return (AQ_MAX(bytes, (int64_t)1) + unit - 1) / unit * unit;
@@ -28,7 +28,7 @@ static int64_t whole_pages(int64_t bytes)
 
 void *aq_pages(int64_t bytes, AqError *error)
 {
-    size_t size = (size_t)whole_pages(bytes);
+    size_t size = (size_t)aq_whole_pages(bytes);
     void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pages == MAP_FAILED) {
@@ -43,7 +43,7 @@ void *aq_pages(int64_t bytes, AqError *error)
 void aq_pages_free(void *pages, int64_t bytes)
 {
     if (pages)
-        munmap(pages, (size_t)whole_pages(bytes));
+        munmap(pages, (size_t)aq_whole_pages(bytes));
 }
 
 AqMemory *aq_memory_new(AqError *error)
@@ -155,6 +155,6 @@ int64_t aq_memory_bytes(const AqMemory *memory)
     int64_t sum = 0;
     for (int i = 0; i < memory->count; i++)
         if (!memory->arrays[i].borrowed)
-            sum += whole_pages(memory->arrays[i].bytes);
+            sum += aq_whole_pages(memory->arrays[i].bytes);
     return sum;
 }

@@ -53,34 +53,34 @@ static int64_t machine_bytes(void)
     return (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
 }
 
-static const char *megabytes(char *text, size_t size, int64_t bytes)
-{
-    snprintf(text, size, "%lld MiB", (long long)(bytes >> 20) + 1);
-    return text;
-}
-
 int64_t aq_compiled_scratch(const AqCompiled *c)
 {
-    return c->scratch_each * aq_pool_threads(c->pool);
+    return aq_whole_pages(c->scratch_each) * aq_pool_threads(c->pool);
 }
 
+int64_t aq_compiled_bytes(const AqCompiled *c)
+{
+    return aq_whole_pages(c->plan->arena_bytes) + aq_compiled_scratch(c);
+}
+
+/* Arrays that are there already are no new demand. */
 static AqStatus check_memory(const AqCompiled *c, int64_t limit, AqError *error)
 {
-    int64_t needed = c->plan->arena_bytes + aq_compiled_scratch(c);
+    int64_t needed = aq_compiled_bytes(c);
     for (int i = 1; i < c->plan->n_bases; i++)
-        needed += c->plan->bases[i].bytes;
+        if (!aq_memory_find(c->memory, c->plan->bases[i].name, NULL))
+            needed += aq_whole_pages(c->plan->bases[i].bytes);
     bool given = limit > 0;
     if (!given)
         limit = machine_bytes();
     if (needed <= limit)
         return AQ_OK;
-    char a[32], b[32];
     return aq_fail(error, AQ_NO_MEMORY,
-                   "the program needs %s, and %s %s: choose a smaller batch, "
-                   "size or model",
-                   megabytes(a, sizeof a, needed),
+                   "the program needs %.1f MiB, and %s %.1f: choose a smaller "
+                   "batch, size or model",
+                   (double)needed / (1 << 20),
                    given ? "--memory allows" : "this machine has",
-                   megabytes(b, sizeof b, limit));
+                   (double)limit / (1 << 20));
 }
 
 static AqStatus find_bases(AqCompiled *c, AqError *error)

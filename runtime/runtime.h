@@ -71,6 +71,7 @@ int64_t aq_memory_bytes(const AqMemory *memory);
 /* Whole pages, huge where the system likes; zeroed.  aq_pages_free. */
 void *aq_pages(int64_t bytes, AqError *error);
 void aq_pages_free(void *pages, int64_t bytes);
+int64_t aq_whole_pages(int64_t bytes); /* what is taken for so many */
 
 /* ---- program.c: a graph, compiled ---- */
 
@@ -78,7 +79,7 @@ typedef struct AqProgramSettings {
     AqTarget target; /* level 0: this processor's */
     AqCompileOptions compile;
     AqPipelineOptions passes;
-    int64_t memory_limit; /* bytes, 0: what the machine has */
+    int64_t memory_limit; /* for what is new; 0: what the machine has */
 } AqProgramSettings;
 
 typedef struct AqCompiled AqCompiled;
@@ -97,6 +98,7 @@ const void *aq_compiled_output(const AqCompiled *program, const char *name);
 const AqPlan *aq_compiled_plan(const AqCompiled *program);
 const AqCodeStatistics *aq_compiled_code(const AqCompiled *program);
 int64_t aq_compiled_scratch(const AqCompiled *program); /* of all threads */
+int64_t aq_compiled_bytes(const AqCompiled *program);   /* scratch and arena */
 double aq_compiled_flops(const AqCompiled *program);    /* useful, a run */
 /* Kernel by kernel, for profiles: the graph of kernels, and for each of the
  * plan's steps the seconds that one more run takes. */

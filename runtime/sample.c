@@ -35,11 +35,17 @@ AqGenerator *aq_generator_new(const AqTask *task, const AqSampler *sampler,
     bool average = !raw && aq_memory_find(memory, "ema", NULL);
     if (g->memory && !aq_memory_share(g->memory, "weights", memory,
                                       average ? "ema" : "weights", error)) {
+        AqProgramSettings left = *settings;
         g->noise = compile(aq_noise_graph(task, error), g->memory, pool,
                            settings, error);
+        if (g->noise && left.memory_limit > 0)
+            left.memory_limit =
+                AQ_MAX(left.memory_limit - aq_compiled_bytes(g->noise) -
+                           aq_memory_bytes(g->memory),
+                       (int64_t)1);
         if (g->noise)
             g->step = compile(aq_sampler_graph(task, sampler, error), g->memory,
-                              pool, settings, error);
+                              pool, &left, error);
     }
     if (g->step)
         return g;

@@ -10,85 +10,9 @@
 #include <string.h>
 
 enum { KEEP_CHECKPOINTS = 2, MOST_SKIPS = 10 };
-enum { PICTURES_AT_A_TIME = 16, POINTS_AT_A_TIME = 512 }; /* of the samples */
 
 /* A stop waits for a step that is shorter. */
 static const double short_step = 2.0; /* seconds */
-
-/* ---- samples ---- */
-
-static bool is_points(const AqTrain *t)
-{
-    return t->options->height == 0;
-}
-
-static AqStatus show_pictures(AqTrain *t, const AqSamples *samples)
-{
-    long long step = t->state.step;
-    char path[AQ_PATH_SIZE];
-    aq_path(path, "%s/samples/%06lld.png", t->folder, step);
-    if (aq_grid_write(path, samples, 0, t->error))
-        return t->error->status;
-    aq_path(path, "%s/samples/%06lld-nearest.png", t->folder, step);
-    return aq_pairs_write(path, samples, t->set, t->error);
-}
-
-static AqStatus show_points(AqTrain *t, const AqSamples *samples)
-{
-    long long step = t->state.step;
-    char path[AQ_PATH_SIZE], title[256];
-    snprintf(title, sizeof title, "%.200s, step %lld", t->options->data, step);
-    AqPointSheet sheet = {.samples = *samples,
-                          .columns = aq_dataset_columns(t->set),
-                          .classes = t->options->classes,
-                          .label = -1,
-                          .set = t->set,
-                          .title = title};
-    aq_path(path, "%s/samples/%06lld.csv", t->folder, step);
-    if (aq_points_csv(path, &sheet, t->error))
-        return t->error->status;
-    aq_path(path, "%s/samples/%06lld.svg", t->folder, step);
-    return aq_points_svg(path, &sheet, t->error);
-}
-
-static AqStatus draw_samples(AqTrain *t, AqGenerator *generator, float *x)
-{
-    const AqRunOptions *o = t->options;
-    AqSampleOptions options = {.count = o->sample_count,
-                               .steps = o->sample_steps,
-                               .seed = o->seed,
-                               .label = -1};
-    if (aq_generate(generator, &options, x, t->session->stop, t->error))
-        return t->error->status;
-    AqSamples samples = {x, o->sample_count, o->height, o->width, o->channels};
-    return is_points(t) ? show_points(t, &samples) : show_pictures(t, &samples);
-}
-
-/* The programs exist only while they are used: their memory is not the
- * training's. */
-static AqStatus write_samples(AqTrain *t)
-{
-    const AqRunOptions *o = t->options;
-    if (o->sample_count <= 0)
-        return AQ_OK;
-    int batch = is_points(t) ? POINTS_AT_A_TIME : PICTURES_AT_A_TIME;
-    AqTask task = aq_train_task(t, AQ_MIN(o->sample_count, batch));
-    AqSampler sampler = {.kind = AQ_SAMPLER_DDIM, .clip = true};
-    AqProgramSettings settings = aq_train_settings(t);
-    AqGenerator *generator = aq_generator_new(
-        &task, &sampler, t->memory, t->pool, false, &settings, t->error);
-    size_t bytes = (size_t)o->sample_count * aq_dataset_floats(t->set) * 4;
-    float *x = generator ? malloc(bytes) : NULL;
-    if (x)
-        draw_samples(t, generator, x);
-    else
-        aq_no_memory(t->error, bytes);
-    free(x);
-    aq_generator_free(generator);
-    if (t->error->status == AQ_INTERRUPTED) /* the checkpoint still counts */
-        *t->error = (AqError){0};
-    return t->error->status;
-}
 
 static AqStatus write_checkpoint(AqTrain *t)
 {
@@ -188,12 +112,13 @@ static void show_progress(AqTrain *t, double now, bool last)
     double seconds = seconds_left(t, now);
     if (isfinite(seconds))
         aq_duration(left, sizeof left, fmax(seconds, 0));
-    aq_progress_show(
-        &t->progress, last, "step %lld%s%.0lld  loss %.4f  %.1f %s/s%s%s",
-        (long long)t->state.step, t->options->steps ? "/" : "",
-        (long long)t->options->steps, t->state.loss,
-        t->options->batch / t->step_seconds, is_points(t) ? "points" : "images",
-        *left ? "  left " : "", left);
+    aq_progress_show(&t->progress, last,
+                     "step %lld%s%.0lld  loss %.4f  %.1f %s/s%s%s",
+                     (long long)t->state.step, t->options->steps ? "/" : "",
+                     (long long)t->options->steps, t->state.loss,
+                     t->options->batch / t->step_seconds,
+                     t->options->height == 0 ? "points" : "images",
+                     *left ? "  left " : "", left);
 }
 
 static void account(AqTrain *t, double loss, double began, double now)
@@ -259,7 +184,7 @@ static AqStatus intermediate(AqTrain *t)
     }
     if (!t->error->status && due(t, t->options->sample_every)) {
         aq_metrics_plot(t->metrics, t->error);
-        write_samples(t);
+        aq_train_samples(t);
     }
     t->interval_began += aq_seconds() - now;
     return t->error->status;
@@ -297,7 +222,7 @@ static AqStatus finish(AqTrain *t)
         return t->error->status;
     if (asked_to_stop(t))
         return stopped(t);
-    if (write_samples(t))
+    if (aq_train_samples(t))
         return t->error->status;
     if (asked_to_stop(t))
         return stopped(t);

@@ -42,4 +42,9 @@ void aq_train_close(AqTrain *t);
 AqTask aq_train_task(const AqTrain *t, int batch);
 AqProgramSettings aq_train_settings(const AqTrain *t);
 
+/* train_samples.c: a sheet of samples; and, where there is a budget, whether
+ * there will be room for it. */
+AqStatus aq_train_samples(AqTrain *t);
+AqStatus aq_train_check_samples(AqTrain *t);
+
 #endif

@@ -54,6 +54,11 @@ static void warn_of_changes(const AqTrain *t)
         warn(NULL, sentence);
 }
 
+static double mebibytes(int64_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
 static AqStatus limit_memory(AqTrain *t)
 {
     int64_t limit = t->session->memory_limit;
@@ -61,9 +66,8 @@ static AqStatus limit_memory(AqTrain *t)
                     aq_loader_bytes(t->set, t->options->batch);
     if (limit > 0 && t->data_bytes >= limit)
         return aq_fail(t->error, AQ_NO_MEMORY,
-                       "the data alone take %lld MiB, and --memory allows %lld",
-                       (long long)(t->data_bytes >> 20) + 1,
-                       (long long)(limit >> 20));
+                       "the data alone take %.1f MiB, and --memory allows %.1f",
+                       mebibytes(t->data_bytes), mebibytes(limit));
     t->program_limit = limit > 0 ? limit - t->data_bytes : 0;
     return AQ_OK;
 }
@@ -126,11 +130,6 @@ static AqStatus open_model(AqTrain *t)
     return AQ_OK;
 }
 
-static double mebibytes(int64_t bytes)
-{
-    return (double)bytes / (1 << 20);
-}
-
 /* What is held until the end, exactly, before the first step. */
 static void print_memory(const AqTrain *t)
 {
@@ -140,9 +139,9 @@ static void print_memory(const AqTrain *t)
     fprintf(stderr,
             "memory  %.0f MiB: parameters %.1f, optimizer and average %.1f, "
             "activations and gradients %.1f, scratch %.1f, data %.1f\n",
-            mebibytes(all + plan->arena_bytes + scratch + t->data_bytes),
+            mebibytes(all + aq_compiled_bytes(t->program) + t->data_bytes),
             mebibytes(flat), mebibytes(all - flat),
-            mebibytes(plan->arena_bytes), mebibytes(scratch),
+            mebibytes(aq_whole_pages(plan->arena_bytes)), mebibytes(scratch),
             mebibytes(t->data_bytes));
 }
 
@@ -284,7 +283,7 @@ static AqStatus set_up(AqTrain *t)
     if (t->session->resume && lock_run(t))
         return t->error->status;
     if (open_model(t) || open_data(t) || make_folders(t) ||
-        compile_program(t) || start_weights(t))
+        compile_program(t) || aq_train_check_samples(t) || start_weights(t))
         return t->error->status;
     if (t->session->resume ? read_checkpoint(t) : write_run(t) || lock_run(t))
         return t->error->status;

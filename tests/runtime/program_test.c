@@ -611,17 +611,26 @@ static void test_a_budget_is_kept_or_refused(void **state)
     AqPool *pool = aq_pool_new(&two, &error);
     AqMemory *memory = aq_memory_new(&error);
     AqProgramSettings settings = settings_of_tests();
+    Machine unlimited = new_machine(g, two);
+    int64_t wanted = aq_compiled_bytes(unlimited.program) +
+                     aq_memory_bytes(unlimited.memory);
+    free_machine(&unlimited);
+    settings.memory_limit = wanted - 1;
+    assert_null(aq_compiled_new(g, memory, pool, &settings, &error));
+    assert_int_equal(error.status, AQ_NO_MEMORY);
+    error = (AqError){0};
     settings.memory_limit = 100000;
     assert_null(aq_compiled_new(g, memory, pool, &settings, &error));
     assert_int_equal(error.status, AQ_NO_MEMORY);
-    assert_non_null(strstr(error.text, "--memory allows 1 MiB"));
+    assert_non_null(strstr(
+        error.text,
+        ", and --memory allows 0.1: choose a smaller batch, size or model"));
     error = (AqError){0};
-    settings.memory_limit = 100 << 20;
+    settings.memory_limit = wanted;
     AqCompiled *program = aq_compiled_new(g, memory, pool, &settings, &error);
     assert_non_null(program);
-    int64_t needs = aq_compiled_plan(program)->arena_bytes +
-                    aq_compiled_scratch(program) + aq_memory_bytes(memory);
-    assert_true(needs < 100 << 20);
+    assert_int_equal(aq_compiled_bytes(program) + aq_memory_bytes(memory),
+                     wanted); /* exactly */
     assert_true(aq_compiled_flops(program) > 1e6);
     aq_compiled_free(program);
     aq_memory_free(memory);

@@ -269,7 +269,13 @@ static void test_runs_that_cannot_begin(void **state)
     AqRunOptions run = points_run(3);
     AqSession how = session(2);
     how.memory_limit = 10000;
-    refuse("no", &run, how, "the data alone take 1 MiB, and --memory allows 0");
+    refuse("no", &run, how,
+           "the data alone take 0.0 MiB, and --memory allows 0.0");
+    how.memory_limit = 1 << 20;
+    run.sample_count = 65536;
+    refuse("no", &run, how, "the training fits, but not the samples beside it");
+    run.sample_count = 0;
+    must_train("budget", &run, &how);
     how.memory_limit = 6 << 20;
     run.batch = 60000;
     refuse("no", &run, how, "choose a smaller batch");

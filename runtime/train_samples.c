@@ -1,0 +1,114 @@
+/* Samples of a run on its way: what they are drawn with exists only while they
+ * are, beside the training, and is part of the run's budget. */
+#include "runtime/train.h"
+
+#include <stdlib.h>
+
+enum { PICTURES_AT_A_TIME = 16, POINTS_AT_A_TIME = 512 };
+
+static bool is_points(const AqTrain *t)
+{
+    return t->options->height == 0;
+}
+
+static AqStatus show_pictures(AqTrain *t, const AqSamples *samples)
+{
+    long long step = t->state.step;
+    char path[AQ_PATH_SIZE];
+    aq_path(path, "%s/samples/%06lld.png", t->folder, step);
+    if (aq_grid_write(path, samples, 0, t->error))
+        return t->error->status;
+    aq_path(path, "%s/samples/%06lld-nearest.png", t->folder, step);
+    return aq_pairs_write(path, samples, t->set, t->error);
+}
+
+static AqStatus show_points(AqTrain *t, const AqSamples *samples)
+{
+    long long step = t->state.step;
+    char path[AQ_PATH_SIZE], title[256];
+    snprintf(title, sizeof title, "%.200s, step %lld", t->options->data, step);
+    AqPointSheet sheet = {.samples = *samples,
+                          .columns = aq_dataset_columns(t->set),
+                          .classes = t->options->classes,
+                          .label = -1,
+                          .set = t->set,
+                          .title = title};
+    aq_path(path, "%s/samples/%06lld.csv", t->folder, step);
+    if (aq_points_csv(path, &sheet, t->error))
+        return t->error->status;
+    aq_path(path, "%s/samples/%06lld.svg", t->folder, step);
+    return aq_points_svg(path, &sheet, t->error);
+}
+
+static AqStatus draw_samples(AqTrain *t, AqGenerator *generator, float *x)
+{
+    const AqRunOptions *o = t->options;
+    AqSampleOptions options = {.count = o->sample_count,
+                               .steps = o->sample_steps,
+                               .seed = o->seed,
+                               .label = -1};
+    if (aq_generate(generator, &options, x, t->session->stop, t->error))
+        return t->error->status;
+    AqSamples samples = {x, o->sample_count, o->height, o->width, o->channels};
+    return is_points(t) ? show_points(t, &samples) : show_pictures(t, &samples);
+}
+
+static int64_t pixel_bytes(const AqTrain *t)
+{
+    return t->options->sample_count * (int64_t)aq_dataset_floats(t->set) * 4;
+}
+
+/* What the training leaves of the budget. */
+static AqProgramSettings settings_beside(const AqTrain *t)
+{
+    AqProgramSettings settings = aq_train_settings(t);
+    if (settings.memory_limit > 0)
+        settings.memory_limit =
+            AQ_MAX(settings.memory_limit - aq_memory_bytes(t->memory) -
+                       aq_compiled_bytes(t->program) - pixel_bytes(t),
+                   (int64_t)1);
+    return settings;
+}
+
+static AqGenerator *new_generator(AqTrain *t, AqError *error)
+{
+    int most = is_points(t) ? POINTS_AT_A_TIME : PICTURES_AT_A_TIME;
+    AqTask task = aq_train_task(t, AQ_MIN(t->options->sample_count, most));
+    AqSampler sampler = {.kind = AQ_SAMPLER_DDIM, .clip = true};
+    AqProgramSettings settings = settings_beside(t);
+    return aq_generator_new(&task, &sampler, t->memory, t->pool, false,
+                            &settings, error);
+}
+
+AqStatus aq_train_check_samples(AqTrain *t)
+{
+    if (t->program_limit == 0 || t->options->sample_count <= 0)
+        return AQ_OK;
+    AqError error = {0};
+    AqGenerator *generator = new_generator(t, &error);
+    aq_generator_free(generator);
+    if (generator)
+        return AQ_OK;
+    return aq_fail(
+        t->error, error.status,
+        "the training fits, but not the samples beside it (--samples "
+        "0: none): %s",
+        error.text);
+}
+
+AqStatus aq_train_samples(AqTrain *t)
+{
+    if (t->options->sample_count <= 0)
+        return AQ_OK;
+    AqGenerator *generator = new_generator(t, t->error);
+    float *x = generator ? malloc((size_t)pixel_bytes(t)) : NULL;
+    if (x)
+        draw_samples(t, generator, x);
+    else
+        aq_no_memory(t->error, (size_t)pixel_bytes(t));
+    free(x);
+    aq_generator_free(generator);
+    if (t->error->status == AQ_INTERRUPTED) /* the checkpoint still counts */
+        *t->error = (AqError){0};
+    return t->error->status;
+}
