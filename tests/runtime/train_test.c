@@ -56,8 +56,9 @@ static AqRunOptions points_run(int64_t steps)
 
 static AqSession session(int threads)
 {
-    return (AqSession){.threads = threads,
-                       .compile = {.cache_dir = in_root("cache")}};
+    static char cache[sizeof root + 10];
+    snprintf(cache, sizeof cache, "%s/cache", root);
+    return (AqSession){.threads = threads, .compile = {.cache_dir = cache}};
 }
 
 static void must_train(const char *name, const AqRunOptions *run,
@@ -158,7 +159,9 @@ static AqRunOptions pictures_run(int64_t steps)
 {
     AqRunOptions run = points_run(steps);
     run.model = "ddpm_unet";
-    run.data = in_root("pictures");
+    static char pictures[sizeof root + 10];
+    snprintf(pictures, sizeof pictures, "%s/pictures", root);
+    run.data = pictures;
     run.settings[0] = (AqSetting){"channels", "16"};
     run.settings[1] = (AqSetting){"mults", "1,2"};
     run.settings[2] = (AqSetting){"blocks", "1"};
