@@ -4,11 +4,12 @@
  * form; images are never unfolded in memory.  A small set of leaves is made by
  * LLVM; the blocking loops around them are plain C and shared by all kernels.
  *
- *   contract.c          from a kernel's body to a closure, units and stages
+ *   contract.c          the kind: finds the contraction and its algorithm
  *   contract_form.c     an op and its operands as parts of the normal form
  *   contract_view.c     which strided piece of an argument an operand is
- *   contract_blocks.c   sizes of blocks, from shapes and target alone
- *   contract_driver.c   the loops: tasks, tiles, stores
+ *   gemm.c              the algorithm `gemm`: closure, units and stages
+ *   contract_blocks.c   its sizes of blocks, from shapes and target alone
+ *   contract_driver.c   its loops: tasks, tiles, stores
  *   contract_panels.c   operands into panels
  *   contract_pack.c     leaves that copy, transpose and evaluate operands
  *   contract_store.c    the leaf that writes a tile through the epilogue
@@ -118,6 +119,38 @@ typedef struct AqStoreCode {
 AqStatus aq_emit_tile_store(AqEmit *e, const void *store_code);
 /* Over the body, its args' bases taken from the table of buffers. */
 AqExpr *aq_contract_expr(AqEmit *e, const AqGraph *body, LLVMValueRef buffers);
+
+/* ---- contract.c: algorithms ---- */
+
+/* The contraction of a kernel of this kind. */
+typedef struct AqContractKernel {
+    const AqKernel *kernel;
+    AqId id; /* in the body */
+    const AqNode *node;
+    bool plain; /* the kernel's only result is the contraction's value */
+} AqContractKernel;
+
+/* A row of the table in contract.c; the kernel's attribute `algorithm` names
+ * it.  As AqKernelKind. */
+typedef struct AqContractAlgorithm {
+    const char *name;
+    AqStatus (*layout)(const AqContractKernel *k, AqKernelLayout *layout,
+                       AqError *error);
+    AqStatus (*plan)(AqCodePlan *plan, const AqContractKernel *k,
+                     AqError *error);
+} AqContractAlgorithm;
+
+extern const AqContractAlgorithm aq_algorithm_gemm;
+
+/* Links the stage made last to a unit, at `offset` of its closure. */
+AqStatus aq_contract_link(AqCodePlan *plan, size_t offset, int unit,
+                          AqError *error);
+/* The leaf that stores through the kernel's epilogue, where there is one. */
+AqStatus aq_contract_link_store(AqCodePlan *plan, const AqContractKernel *k,
+                                int64_t columns, size_t offset, AqError *error);
+/* The leaf that evaluates operand `which`. */
+AqStatus aq_contract_link_evaluate(AqCodePlan *plan, const AqContractKernel *k,
+                                   int which, size_t offset, AqError *error);
 
 /* ---- the normal form ---- */
 

@@ -1,0 +1,385 @@
+/* The algorithm `gemm`: the register tile over the operands as they lie (a
+ * convolution is an implicit product).  A closure for the driver, leaves, and
+ * at most four stages:
+ *
+ *   operands that are expressions -> strips of B -> products -> slices of k
+ *
+ * Where an operand is an argument, moved in a way that strides can say, it is
+ * read where it lies; any other is evaluated into the workspace first. */
+#include "codegen/contract.h"
+
+#include <string.h>
+
+enum { STAGE_MATERIAL, STAGE_PACK, STAGE_RUN, STAGE_REDUCE, STAGES };
+
+typedef struct Contract {
+    const AqContractKernel *k;
+    const AqKernel *kernel;
+    const AqNode *node;
+    AqContraction *c;
+    size_t bytes; /* of c */
+    int64_t workspace, scratch;
+} Contract;
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static int64_t round_up(int64_t a, int64_t b)
+{
+    return ceil_div(a, b) * b;
+}
+
+/* ---- the closure ---- */
+
+static void set_material(Contract *k, int which)
+{
+    AqContraction *c = k->c;
+    const AqType *type =
+        &aq_node(k->kernel->body, k->node->inputs[which])->type;
+    AqMaterial *material = &c->material[which];
+    material->needed = 1;
+    material->rank = type->rank;
+    material->rows = 1;
+    for (int d = 0; d < type->rank; d++) {
+        material->dim[d] = type->dim[d];
+        if (d < type->rank - 1)
+            material->rows *= type->dim[d];
+    }
+    int64_t width = type->dim[type->rank - 1];
+    material->chunk = AQ_MAX(AQ_MATERIAL_FLOATS / width, 1);
+    material->tasks = ceil_div(material->rows, material->chunk);
+    material->at = k->workspace;
+    k->workspace += round_up(material->rows * width, 16);
+}
+
+/* Brings the contraction to the normal form, with operands evaluated first
+ * where it cannot read them. */
+static AqStatus form(Contract *k, AqError *error)
+{
+    const AqGraph *body = k->kernel->body;
+    AqView view[2];
+    for (int i = 0; i < 2; i++) {
+        AqId operand = k->node->inputs[i];
+        view[i] = aq_operand_view(body, operand);
+        if (view[i].arg >= 0)
+            continue;
+        set_material(k, i);
+        view[i] = aq_row_major_view(-1, &aq_node(body, operand)->type);
+    }
+    for (;;) {
+        int wrong = aq_contract_form(body, k->node, view, k->c);
+        if (wrong < 0)
+            break;
+        if (k->c->material[wrong].needed)
+            return aq_fail(error, AQ_INTERNAL,
+                           "contract kernel %%%d: operand %d has no form",
+                           k->kernel->id, wrong);
+        set_material(k, wrong);
+        view[wrong] =
+            aq_row_major_view(-1, &aq_node(body, k->node->inputs[wrong])->type);
+    }
+    k->c->a_buffer = view[0].arg;
+    k->c->b_buffer = view[1].arg;
+    k->c->out_buffer = k->kernel->node->n_inputs;
+    k->c->work_buffer = k->c->out_buffer + body->n_outputs;
+    AqView out = aq_row_major_view(0, &k->node->type);
+    memcpy(k->c->out_stride, out.stride, sizeof k->c->out_stride);
+    return AQ_OK;
+}
+
+static AqContractShape shape_of(const AqContraction *c, int tile_rows)
+{
+    const AqPart *p = c->parts;
+    AqContractShape shape = {
+        .products = c->n_parts * c->batches,
+        .by_rows = c->panel == AQ_PANEL_ROWS,
+        .taps = c->panel == AQ_PANEL_K ? p->m / p->group : 1,
+        .b_stride = p->b_n == 1 && p->b_channels == p->k ? p->b_j : 0};
+    for (; p < c->parts + c->n_parts; p++) {
+        shape.m = AQ_MAX(shape.m, p->m);
+        shape.n = AQ_MAX(shape.n, p->n);
+        shape.k = AQ_MAX(shape.k, p->k);
+        shape.tiles = AQ_MAX(shape.tiles,
+                             p->m / p->group * ceil_div(p->group, tile_rows));
+    }
+    return shape;
+}
+
+static AqBlocks blocks_of(Contract *k)
+{
+    AqContractShape shape = shape_of(k->c, aq_tile_rows(k->kernel->target));
+    AqBlocks b;
+    aq_contract_choose(&shape, k->kernel->target, &b);
+    int64_t *field[] = {&b.rows, &b.columns, &b.k, &b.slices, &b.b_place};
+    for (int i = 0; i < AQ_COUNT(field); i++)
+        *field[i] = aq_attr_at(k->kernel->node, AQ_KEY_BLOCKS, i, *field[i]);
+    b.k = AQ_MAX(AQ_MIN(b.k, AQ_KC), 1);
+    if (b.b_place < 0 || b.b_place > AQ_B_TASK ||
+        (b.b_place == AQ_B_IN_PLACE && !shape.b_stride))
+        b.b_place = AQ_B_SHARED;
+    return b;
+}
+
+/* Where the result has no holes, its rows are one line. */
+static void join_rows(const Contract *k, AqPart *p)
+{
+    if (k->k->plain && k->c->lead == 0 && k->c->rank == 4 && p->xs == 1 &&
+        p->ys == 1 && k->c->n_parts == 1) {
+        p->out_h = 1;
+        p->out_w = p->m;
+    }
+}
+
+static void set_part(Contract *k, AqPart *p, const AqBlocks *b)
+{
+    AqContraction *c = k->c;
+    p->groups = p->m / p->group;
+    p->tiles = p->groups * ceil_div(p->group, c->tile_rows);
+    int64_t passes = ceil_div(p->k, b->k);
+    p->pass = passes ? round_up(ceil_div(p->k, passes), 8) : b->k;
+    p->pass = AQ_MIN(p->pass, AQ_KC);
+    p->passes = ceil_div(p->k, p->pass);
+    join_rows(k, p);
+    if (c->b_place == AQ_B_SHARED) {
+        p->packed = k->workspace;
+        k->workspace += c->batches * c->strips * p->k * c->tile_columns;
+        c->tasks[STAGE_PACK] +=
+            c->batches * c->strips * ceil_div(p->k, AQ_PACK_K);
+    }
+}
+
+static void set_scratch(Contract *k, bool again)
+{
+    AqContraction *c = k->c;
+    int64_t tile = (int64_t)c->tile_rows * c->tile_columns;
+    c->panel_floats = (int64_t)AQ_ROW * c->tile_rows;
+    if (c->panel == AQ_PANEL_K) {
+        int64_t list = sizeof(AqSegments) + AQ_KC * sizeof(AqSegment);
+        c->tap_lists = AQ_MIN(c->parts[0].groups, AQ_MOST_TAPS);
+        c->panel_floats = round_up(c->tap_lists * list / 4, 16);
+    }
+    c->sums_floats =
+        again && c->slices == 1 ? c->tile_block * c->strip_block * tile : tile;
+    k->scratch = c->panel_floats + c->sums_floats;
+    if (c->b_place == AQ_B_TASK)
+        k->scratch += c->strip_block * AQ_KC * c->tile_columns;
+    else if (c->b_place == AQ_B_IN_PLACE)
+        k->scratch += (int64_t)AQ_KC * c->tile_columns;
+}
+
+static void count_tasks(Contract *k)
+{
+    AqContraction *c = k->c;
+    int64_t tile = (int64_t)c->tile_rows * c->tile_columns;
+    c->tasks[STAGE_MATERIAL] = c->material[0].tasks + c->material[1].tasks;
+    for (AqPart *p = c->parts; p < c->parts + c->n_parts; p++) {
+        int64_t blocks = c->batches * ceil_div(p->tiles, c->tile_block) *
+                         ceil_div(c->strips, c->strip_block);
+        c->tasks[STAGE_RUN] += blocks * c->slices;
+        c->tasks[STAGE_REDUCE] += c->slices > 1 ? blocks : 0;
+        p->partial = k->workspace + c->partial_floats;
+        c->partial_floats += c->batches * c->strips * p->tiles * tile;
+    }
+    if (c->slices > 1)
+        k->workspace += c->partial_floats * c->slices;
+}
+
+static void set_blocks(Contract *k)
+{
+    AqContraction *c = k->c;
+    AqBlocks b = blocks_of(k);
+    c->tile_rows = aq_tile_rows(k->kernel->target);
+    c->tile_columns = aq_tile_columns(k->kernel->target);
+    c->vector = k->kernel->target->vector;
+    c->strips = ceil_div(c->parts[0].n, c->tile_columns);
+    c->strip_block = AQ_MAX(ceil_div(b.columns, c->tile_columns), 1);
+    c->strip_block = AQ_MIN(c->strip_block, c->strips);
+    c->tile_block = AQ_MAX(ceil_div(b.rows, c->tile_rows), 1);
+    c->b_place = b.b_place;
+    c->slices = AQ_MAX(b.slices, 1);
+    int64_t most_tiles = 1;
+    bool again = false; /* sums wait between passes */
+    for (AqPart *p = c->parts; p < c->parts + c->n_parts; p++) {
+        set_part(k, p, &b);
+        most_tiles = AQ_MAX(most_tiles, p->tiles);
+        again |= p->passes > 1;
+    }
+    c->tile_block = AQ_MIN(c->tile_block, most_tiles);
+    count_tasks(k);
+    set_scratch(k, again);
+}
+
+static AqStatus analyse(Contract *k, const AqContractKernel *of, AqArena *arena,
+                        AqError *error)
+{
+    *k = (Contract){.k = of, .kernel = of->kernel, .node = of->node};
+    k->bytes = sizeof *k->c +
+               (size_t)aq_contract_parts(k->node) * sizeof k->c->parts[0];
+    k->c = aq_arena_alloc(arena, k->bytes);
+    if (!k->c)
+        return aq_no_memory(error, k->bytes);
+    if (form(k, error))
+        return error->status;
+    set_blocks(k);
+    return AQ_OK;
+}
+
+static AqStatus layout_of(const Contract *k, AqKernelLayout *layout)
+{
+    *layout = (AqKernelLayout){.scratch = k->scratch * 4};
+    for (int i = 0; i < STAGES; i++)
+        if (k->c->tasks[i] > 0)
+            layout->tasks[layout->n_stages++] = k->c->tasks[i];
+    if (k->workspace > 0)
+        layout->workspace = k->workspace * 4 + 64; /* to be aligned */
+    return AQ_OK;
+}
+
+static AqStatus gemm_layout(const AqContractKernel *of, AqKernelLayout *layout,
+                            AqError *error)
+{
+    AqArena *arena = aq_arena_new();
+    if (!arena)
+        return aq_no_memory(error, sizeof(AqContraction));
+    Contract k;
+    AqStatus status = analyse(&k, of, arena, error);
+    if (status == AQ_OK)
+        status = layout_of(&k, layout);
+    aq_arena_free(arena);
+    return status;
+}
+
+/* ---- units ---- */
+
+/* Tiles' heights that occur: whole ones, and what is left at the end. */
+static void mark_heights(const AqContraction *c, bool *used)
+{
+    for (const AqPart *p = c->parts; p < c->parts + c->n_parts; p++) {
+        int64_t left = p->group % c->tile_rows;
+        if (p->group >= c->tile_rows)
+            used[c->tile_rows] = true;
+        if (left)
+            used[aq_tile_height(c, left)] = true;
+    }
+}
+
+static AqStatus link_micro(AqCodePlan *plan, const AqContraction *c,
+                           AqError *error)
+{
+    bool used[AQ_MOST_ROWS + 1] = {false};
+    mark_heights(c, used);
+    int64_t n = c->parts[0].n, left = n % c->tile_columns;
+    bool wide = n >= c->tile_columns || left > c->vector;
+    bool narrow = left > 0 && left <= c->vector;
+    for (int vectors = 1; vectors <= 2; vectors++) {
+        if (!(vectors == 1 ? narrow : wide))
+            continue;
+        for (int i = 1; i <= AQ_MOST_ROWS; i++) {
+            if (!used[i])
+                continue;
+            AqMicroKey *key = AQ_NEW(aq_code_plan_arena(plan), AqMicroKey);
+            if (!key)
+                return aq_no_memory(error, sizeof *key);
+            *key =
+                (AqMicroKey){.panel = c->panel, .rows = i, .vectors = vectors};
+            int unit = aq_code_plan_unit(plan, "micro", key, sizeof *key,
+                                         aq_emit_micro, key);
+            size_t offset =
+                offsetof(AqContraction, micro) +
+                ((size_t)(vectors - 1) * (AQ_MOST_ROWS + 1) + (size_t)i) *
+                    sizeof(AqMicroFn *);
+            if (aq_contract_link(plan, offset, unit, error))
+                return error->status;
+        }
+    }
+    return AQ_OK;
+}
+
+static AqStatus link_b_leaves(AqCodePlan *plan, const AqContraction *c,
+                              AqError *error)
+{
+    if (c->parts[0].b_n == 1)
+        return aq_contract_link(
+            plan, offsetof(AqContraction, strip),
+            aq_code_plan_unit(plan, "panel", "", 0, aq_emit_panel, NULL),
+            error);
+    return aq_contract_link(
+        plan, offsetof(AqContraction, transpose),
+        aq_code_plan_unit(plan, "transpose", "", 0, aq_emit_transpose, NULL),
+        error);
+}
+
+static AqStatus link_copy(AqCodePlan *plan, AqError *error)
+{
+    return aq_contract_link(
+        plan, offsetof(AqContraction, copy),
+        aq_code_plan_unit(plan, "copy", "", 0, aq_emit_copy, NULL), error);
+}
+
+static AqStatus link_store(AqCodePlan *plan, const Contract *k, AqError *error)
+{
+    return aq_contract_link_store(plan, k->k, k->c->parts[0].n,
+                                  offsetof(AqContraction, store), error);
+}
+
+static AqStatus link_evaluate(AqCodePlan *plan, const Contract *k, int which,
+                              AqError *error)
+{
+    if (!k->c->material[which].needed)
+        return AQ_OK;
+    size_t at = offsetof(AqContraction, material) +
+                (size_t)which * sizeof(AqMaterial) +
+                offsetof(AqMaterial, evaluate);
+    return aq_contract_link_evaluate(plan, k->k, which, at, error);
+}
+
+/* ---- stages ---- */
+
+static AqStatus link_stage(AqCodePlan *plan, const Contract *k, int stage,
+                           AqError *error)
+{
+    const AqContraction *c = k->c;
+    switch (stage) {
+    case STAGE_MATERIAL:
+        if (link_evaluate(plan, k, 0, error) == AQ_OK)
+            link_evaluate(plan, k, 1, error);
+        break;
+    case STAGE_PACK:
+        link_b_leaves(plan, c, error);
+        break;
+    case STAGE_RUN:
+        if (link_micro(plan, c, error) || link_copy(plan, error) ||
+            (c->b_place != AQ_B_SHARED && link_b_leaves(plan, c, error)))
+            break;
+        link_store(plan, k, error);
+        break;
+    default:
+        if (link_copy(plan, error) == AQ_OK)
+            link_store(plan, k, error);
+    }
+    return error->status;
+}
+
+static AqStatus gemm_plan(AqCodePlan *plan, const AqContractKernel *of,
+                          AqError *error)
+{
+    static AqTaskFn *const run[STAGES] = {aq_contract_materialise,
+                                          aq_contract_pack, aq_contract_run,
+                                          aq_contract_reduce};
+    Contract k;
+    if (analyse(&k, of, aq_code_plan_arena(plan), error))
+        return error->status;
+    for (int i = 0; i < STAGES; i++) {
+        if (k.c->tasks[i] == 0)
+            continue;
+        if (aq_code_plan_c_stage(plan, run[i], k.c, k.bytes) ||
+            link_stage(plan, &k, i, error))
+            return error->status;
+    }
+    return AQ_OK;
+}
+
+const AqContractAlgorithm aq_algorithm_gemm = {
+    .name = "gemm", .layout = gemm_layout, .plan = gemm_plan};
