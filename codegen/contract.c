@@ -85,11 +85,36 @@ AqStatus aq_contract_link(AqCodePlan *plan, size_t offset, int unit,
     return aq_code_plan_link(plan, offset, unit);
 }
 
-AqStatus aq_contract_link_store(AqCodePlan *plan, const AqContractKernel *k,
-                                int64_t columns, size_t offset, AqError *error)
+void aq_contract_leaves(const AqContractKernel *k, AqPacking *packing,
+                        AqStoring *storing)
 {
-    if (k->plain)
-        return AQ_OK;
+    const AqTarget *target = k->kernel->target;
+    AqView out = aq_row_major_view(0, &k->node->type);
+    *packing = (AqPacking){.columns = aq_tile_columns(target),
+                           .vector = target->vector};
+    *storing = (AqStoring){.columns = aq_tile_columns(target),
+                           .out_buffer = k->kernel->node->n_inputs,
+                           .rank = k->node->type.rank};
+    memcpy(storing->out_stride, out.stride, sizeof storing->out_stride);
+}
+
+AqStatus aq_contract_link_packing(AqCodePlan *plan, bool in_rows,
+                                  size_t packing, AqError *error)
+{
+    if (in_rows)
+        return aq_contract_link(
+            plan, packing + offsetof(AqPacking, strip),
+            aq_code_plan_unit(plan, "panel", "", 0, aq_emit_panel, NULL),
+            error);
+    return aq_contract_link(
+        plan, packing + offsetof(AqPacking, transpose),
+        aq_code_plan_unit(plan, "transpose", "", 0, aq_emit_transpose, NULL),
+        error);
+}
+
+static AqStatus link_epilogue(AqCodePlan *plan, const AqContractKernel *k,
+                              int64_t columns, size_t offset, AqError *error)
+{
     AqStoreCode *code = AQ_NEW(aq_code_plan_arena(plan), AqStoreCode);
     if (!code)
         return aq_no_memory(error, sizeof *code);
@@ -103,6 +128,19 @@ AqStatus aq_contract_link_store(AqCodePlan *plan, const AqContractKernel *k,
                                  aq_emit_tile_store, code);
     aq_text_free(&key);
     return aq_contract_link(plan, offset, unit, error);
+}
+
+AqStatus aq_contract_link_storing(AqCodePlan *plan, const AqContractKernel *k,
+                                  int64_t columns, size_t storing,
+                                  AqError *error)
+{
+    int copy = aq_code_plan_unit(plan, "copy", "", 0, aq_emit_copy, NULL);
+    if (aq_contract_link(plan, storing + offsetof(AqStoring, copy), copy,
+                         error) ||
+        k->plain)
+        return error->status;
+    return link_epilogue(plan, k, columns, storing + offsetof(AqStoring, store),
+                         error);
 }
 
 AqStatus aq_contract_link_evaluate(AqCodePlan *plan, const AqContractKernel *k,

@@ -67,7 +67,7 @@ typedef struct AqSegments {
 
 /* tile[r][n] = (more ? tile[r][n] : 0) + sum over k of a[r][k] * b[k * ldb +
  * n]; a tile's row has aq_tile_columns floats.  Form "rows": `k` terms, a's
- * rows lie AQ_ROW apart.  Form "k": the terms are those of the segments,
+ * rows lie a constant apart.  Form "k": the terms are those of the segments,
  * a[k][r] with `k` floats from term to term. */
 typedef void AqMicroFn(const float *a, const float *b, float *tile, int64_t k,
                        int64_t ldb, int64_t more, const AqSegment *segments,
@@ -96,6 +96,7 @@ typedef void AqStoreFn(void *const *buffers, const float *tile,
 /* micro.c */
 typedef struct AqMicroKey {
     int32_t panel, rows, vectors;
+    int32_t row; /* form "rows": floats from row to row of A */
 } AqMicroKey;
 AqStatus aq_emit_micro(AqEmit *e, const void *key);
 
@@ -145,9 +146,6 @@ extern const AqContractAlgorithm aq_algorithm_gemm;
 /* Links the stage made last to a unit, at `offset` of its closure. */
 AqStatus aq_contract_link(AqCodePlan *plan, size_t offset, int unit,
                           AqError *error);
-/* The leaf that stores through the kernel's epilogue, where there is one. */
-AqStatus aq_contract_link_store(AqCodePlan *plan, const AqContractKernel *k,
-                                int64_t columns, size_t offset, AqError *error);
 /* The leaf that evaluates operand `which`. */
 AqStatus aq_contract_link_evaluate(AqCodePlan *plan, const AqContractKernel *k,
                                    int which, size_t offset, AqError *error);
@@ -215,14 +213,39 @@ typedef struct AqMaterial {
     int64_t rows, chunk, tasks; /* all but the last dimension; a task's */
 } AqMaterial;
 
+/* How B is brought into strips, and results are written: see the leaves. */
+typedef struct AqPacking {
+    int64_t columns, vector; /* floats of a strip's row, of a register */
+    AqPanelFn *strip;
+    AqTransposeFn *transpose;
+} AqPacking;
+
+typedef struct AqStoring {
+    AqStoreFn *store; /* NULL: the tile is the result, and is copied */
+    AqCopyFn *copy;
+    int64_t columns; /* floats of a tile's row */
+    int32_t out_buffer, rank;
+    int64_t out_stride[AQ_MAX_RANK];
+} AqStoring;
+
+/* Fills all but the leaves, which are linked: `packing` and `storing` are where
+ * those lie in the closure of the stage made last; columns are those of a
+ * group. */
+void aq_contract_leaves(const AqContractKernel *k, AqPacking *packing,
+                        AqStoring *storing);
+AqStatus aq_contract_link_packing(AqCodePlan *plan, bool in_rows,
+                                  size_t packing, AqError *error);
+AqStatus aq_contract_link_storing(AqCodePlan *plan, const AqContractKernel *k,
+                                  int64_t columns, size_t storing,
+                                  AqError *error);
+
 typedef struct AqContraction {
     int32_t panel, rank, n_batch, lead; /* lead: batches in the index */
-    int32_t a_buffer, b_buffer, out_buffer, work_buffer;
+    int32_t a_buffer, b_buffer, work_buffer;
     int32_t tile_rows, tile_columns, vector;
     int64_t batches, batch[AQ_MAX_RANK], a_batch[AQ_MAX_RANK];
     int64_t b_batch[AQ_MAX_RANK];
     int64_t column_batch; /* groups: columns from batch to batch */
-    int64_t out_stride[AQ_MAX_RANK];
     int64_t tile_block, strip_block, slices, strips;
     int64_t b_place;
     int64_t tap_lists; /* lists of segments that are kept at a time */
@@ -231,23 +254,28 @@ typedef struct AqContraction {
     int64_t tasks[4];                  /* materialise, pack, run, reduce */
     AqMaterial material[2];            /* A, B */
     AqMicroFn *micro[2][AQ_MOST_ROWS + 1]; /* [vectors - 1][height] */
-    AqCopyFn *copy;
-    AqPanelFn *strip;
-    AqTransposeFn *transpose;
-    AqStoreFn *store; /* NULL: the tile is the result */
+    AqPacking packing;
+    AqStoring storing;
     int32_t n_parts;
     AqPart parts[];
 } AqContraction;
 
-/* The tile's code that computes `rows` rows: as many, or a few more of the
- * panel where there are such.  (What is not packed must not be read beyond.) */
-static inline int aq_tile_height(const AqContraction *c, int64_t rows)
+/* Of a packed tile a few rows more may be computed, so that fewer heights of
+ * the register tile are needed. */
+static inline int aq_packed_height(int64_t rows, int tile_rows)
 {
     int height = (int)rows;
-    if (c->panel == AQ_PANEL_ROWS)
-        while (height & (height - 1))
-            height++;
-    return AQ_MIN(height, c->tile_rows);
+    while (height & (height - 1))
+        height++;
+    return AQ_MIN(height, tile_rows);
+}
+
+/* The tile's code that computes `rows` rows.  (What is not packed must not be
+ * read beyond.) */
+static inline int aq_tile_height(const AqContraction *c, int64_t rows)
+{
+    return c->panel == AQ_PANEL_ROWS ? aq_packed_height(rows, c->tile_rows)
+                                     : (int)AQ_MIN(rows, c->tile_rows);
 }
 
 static inline float *aq_workspace(const AqContraction *c, void *const *buffers)
@@ -287,7 +315,7 @@ void aq_pack_rows(const AqContraction *c, const AqPart *p, const float *image,
 void aq_find_segments(const AqPart *p, int64_t tap, int64_t k0, int64_t k1,
                       AqSegments *segments);
 /* Columns of a strip, k in k0 .. k1-1, into [k][tile_columns]. */
-void aq_pack_b(const AqContraction *c, const AqPart *p, const float *matrix,
+void aq_pack_b(const AqPacking *packing, const AqPart *p, const float *matrix,
                int64_t strip, int64_t k0, int64_t k1, float *panel);
 
 /* While a pass computes, what the next one will read is fetched: a call of the
@@ -314,6 +342,12 @@ AqFuture aq_points_ahead(const AqImageGrid *im, const float *image, int64_t k0,
 AqLines aq_lines_ahead(const AqAhead *ahead, int64_t call, const float *none);
 
 /* ---- contract_driver.c ---- */
+
+/* Writes `rows` rows of a tile, `step` apart along the last dimension but one
+ * of the contraction's value, which begins at `index`. */
+void aq_store_rows(const AqStoring *s, void *const *buffers, const float *tile,
+                   const int64_t *index, int64_t step, int64_t rows,
+                   int64_t columns);
 
 AqTaskFn aq_contract_materialise, aq_contract_pack, aq_contract_run,
     aq_contract_reduce;

@@ -111,8 +111,8 @@ void aq_contract_pack(const void *closure, void *const *buffers, int64_t first,
             int64_t k0 = task % pieces * AQ_PACK_K;
             int64_t strip = task / pieces % c->strips;
             int64_t batch = task / pieces / c->strips;
-            aq_pack_b(c, p, matrix_of(c, p, buffers, batch), strip, k0,
-                      AQ_MIN(k0 + AQ_PACK_K, p->k),
+            aq_pack_b(&c->packing, p, matrix_of(c, p, buffers, batch), strip,
+                      k0, AQ_MIN(k0 + AQ_PACK_K, p->k),
                       packed_strip(c, p, buffers, batch, strip) +
                           k0 * c->tile_columns);
         }
@@ -122,19 +122,18 @@ void aq_contract_pack(const void *closure, void *const *buffers, int64_t first,
 
 /* ---- the result ---- */
 
-/* Writes `rows` rows of one row of the result's grid. */
-static void store_rows(const AqContraction *c, void *const *buffers,
-                       const float *tile, const int64_t *index, int64_t step,
-                       int64_t rows, int64_t columns)
+void aq_store_rows(const AqStoring *s, void *const *buffers, const float *tile,
+                   const int64_t *index, int64_t step, int64_t rows,
+                   int64_t columns)
 {
-    if (c->store) {
-        c->store(buffers, tile, index, step, rows, columns);
+    if (s->store) {
+        s->store(buffers, tile, index, step, rows, columns);
         return;
     }
-    float *out = buffers[c->out_buffer];
-    for (int d = 0; d < c->rank; d++)
-        out += index[d] * c->out_stride[d];
-    c->copy(tile, c->tile_columns, out, step * c->out_stride[c->rank - 2], rows,
+    float *out = buffers[s->out_buffer];
+    for (int d = 0; d < s->rank; d++)
+        out += index[d] * s->out_stride[d];
+    s->copy(tile, s->columns, out, step * s->out_stride[s->rank - 2], rows,
             columns);
 }
 
@@ -173,7 +172,7 @@ static void store_tile(const AqContraction *c, const AqPart *p, int64_t batch,
             index[1] = p->y0 + p->ys * (line % p->out_h);
         }
         index[c->rank - 2] = p->x0 + p->xs * x;
-        store_rows(c, buffers, sums, index, p->xs, rows, columns);
+        aq_store_rows(&c->storing, buffers, sums, index, p->xs, rows, columns);
         sums += rows * c->tile_columns;
         row += rows;
     }
@@ -247,8 +246,8 @@ static void pack_room(const Pass *pass)
          strip++) {
         if (in_place(c, pass->task->part, strip))
             continue;
-        aq_pack_b(c, pass->task->part, pass->matrix, strip, pass->k0, pass->k1,
-                  room);
+        aq_pack_b(&c->packing, pass->task->part, pass->matrix, strip, pass->k0,
+                  pass->k1, room);
         room += AQ_KC * c->tile_columns;
     }
 }

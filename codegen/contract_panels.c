@@ -82,10 +82,11 @@ static void copy_run(const AqContraction *c, const AqImageGrid *im,
     for (int64_t x = run->x; x < lo; x++)
         copy_edge(im, row, x, taps, to + (x - run->x) * AQ_ROW);
     if (hi > lo)
-        c->copy(row + (lo * im->mx + im->ox + taps->tx * im->dx) * im->sw +
-                    taps->j0,
-                im->mx * im->sw, to + (lo - run->x) * AQ_ROW, AQ_ROW, hi - lo,
-                count);
+        c->storing.copy(
+            row + (lo * im->mx + im->ox + taps->tx * im->dx) * im->sw +
+                taps->j0,
+            im->mx * im->sw, to + (lo - run->x) * AQ_ROW, AQ_ROW, hi - lo,
+            count);
     for (int64_t x = hi; x < run->x + run->length; x++)
         copy_edge(im, row, x, taps, to + (x - run->x) * AQ_ROW);
 }
@@ -201,34 +202,33 @@ AqLines aq_lines_ahead(const AqAhead *ahead, int64_t call, const float *none)
 }
 
 /* b_j = 1: columns of the strip lie along k. */
-static void transpose_run(const AqContraction *c, const AqPart *p,
+static void transpose_run(const AqPacking *s, const AqPart *p,
                           const float *from, int64_t count, int64_t columns,
                           float *to)
 {
-    int64_t whole = count - count % c->vector;
+    int64_t whole = count - count % s->vector;
     if (whole)
-        c->transpose(from, p->b_n, to, columns, whole);
+        s->transpose(from, p->b_n, to, columns, whole);
     for (int64_t k = whole; k < count; k++)
-        for (int64_t n = 0; n < c->tile_columns; n++)
-            to[k * c->tile_columns + n] =
-                n < columns ? from[n * p->b_n + k] : 0;
+        for (int64_t n = 0; n < s->columns; n++)
+            to[k * s->columns + n] = n < columns ? from[n * p->b_n + k] : 0;
 }
 
-void aq_pack_b(const AqContraction *c, const AqPart *p, const float *matrix,
+void aq_pack_b(const AqPacking *s, const AqPart *p, const float *matrix,
                int64_t strip, int64_t k0, int64_t k1, float *panel)
 {
-    int64_t n0 = strip * c->tile_columns;
-    int64_t columns = AQ_MIN(c->tile_columns, p->n - n0);
+    int64_t n0 = strip * s->columns;
+    int64_t columns = AQ_MIN(s->columns, p->n - n0);
     for (int64_t k = k0; k < k1;) {
         int64_t tap = k / p->b_channels, j = k % p->b_channels;
         int64_t count = AQ_MIN(k1 - k, p->b_channels - j);
         const float *from = matrix + tap / p->b_tw * p->b_ty +
                             tap % p->b_tw * p->b_tx + j * p->b_j + n0 * p->b_n;
-        float *to = panel + (k - k0) * c->tile_columns;
+        float *to = panel + (k - k0) * s->columns;
         if (p->b_n == 1)
-            c->strip(from, p->b_j, to, count, columns);
+            s->strip(from, p->b_j, to, count, columns);
         else
-            transpose_run(c, p, from, count, columns, to);
+            transpose_run(s, p, from, count, columns, to);
         k += count;
     }
 }

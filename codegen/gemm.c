@@ -82,10 +82,7 @@ static AqStatus form(Contract *k, AqError *error)
     }
     k->c->a_buffer = view[0].arg;
     k->c->b_buffer = view[1].arg;
-    k->c->out_buffer = k->kernel->node->n_inputs;
-    k->c->work_buffer = k->c->out_buffer + body->n_outputs;
-    AqView out = aq_row_major_view(0, &k->node->type);
-    memcpy(k->c->out_stride, out.stride, sizeof k->c->out_stride);
+    k->c->work_buffer = k->kernel->node->n_inputs + body->n_outputs;
     return AQ_OK;
 }
 
@@ -193,6 +190,7 @@ static void set_blocks(Contract *k)
     c->tile_rows = aq_tile_rows(k->kernel->target);
     c->tile_columns = aq_tile_columns(k->kernel->target);
     c->vector = k->kernel->target->vector;
+    aq_contract_leaves(k->k, &c->packing, &c->storing);
     c->strips = ceil_div(c->parts[0].n, c->tile_columns);
     c->strip_block = AQ_MAX(ceil_div(b.columns, c->tile_columns), 1);
     c->strip_block = AQ_MIN(c->strip_block, c->strips);
@@ -282,8 +280,10 @@ static AqStatus link_micro(AqCodePlan *plan, const AqContraction *c,
             AqMicroKey *key = AQ_NEW(aq_code_plan_arena(plan), AqMicroKey);
             if (!key)
                 return aq_no_memory(error, sizeof *key);
-            *key =
-                (AqMicroKey){.panel = c->panel, .rows = i, .vectors = vectors};
+            *key = (AqMicroKey){.panel = c->panel,
+                                .rows = i,
+                                .vectors = vectors,
+                                .row = c->panel == AQ_PANEL_ROWS ? AQ_ROW : 0};
             int unit = aq_code_plan_unit(plan, "micro", key, sizeof *key,
                                          aq_emit_micro, key);
             size_t offset =
@@ -297,31 +297,18 @@ static AqStatus link_micro(AqCodePlan *plan, const AqContraction *c,
     return AQ_OK;
 }
 
-static AqStatus link_b_leaves(AqCodePlan *plan, const AqContraction *c,
-                              AqError *error)
+static AqStatus link_packing(AqCodePlan *plan, const AqContraction *c,
+                             AqError *error)
 {
-    if (c->parts[0].b_n == 1)
-        return aq_contract_link(
-            plan, offsetof(AqContraction, strip),
-            aq_code_plan_unit(plan, "panel", "", 0, aq_emit_panel, NULL),
-            error);
-    return aq_contract_link(
-        plan, offsetof(AqContraction, transpose),
-        aq_code_plan_unit(plan, "transpose", "", 0, aq_emit_transpose, NULL),
-        error);
+    return aq_contract_link_packing(plan, c->parts[0].b_n == 1,
+                                    offsetof(AqContraction, packing), error);
 }
 
-static AqStatus link_copy(AqCodePlan *plan, AqError *error)
+static AqStatus link_storing(AqCodePlan *plan, const Contract *k,
+                             AqError *error)
 {
-    return aq_contract_link(
-        plan, offsetof(AqContraction, copy),
-        aq_code_plan_unit(plan, "copy", "", 0, aq_emit_copy, NULL), error);
-}
-
-static AqStatus link_store(AqCodePlan *plan, const Contract *k, AqError *error)
-{
-    return aq_contract_link_store(plan, k->k, k->c->parts[0].n,
-                                  offsetof(AqContraction, store), error);
+    return aq_contract_link_storing(plan, k->k, k->c->parts[0].n,
+                                    offsetof(AqContraction, storing), error);
 }
 
 static AqStatus link_evaluate(AqCodePlan *plan, const Contract *k, int which,
@@ -347,17 +334,16 @@ static AqStatus link_stage(AqCodePlan *plan, const Contract *k, int stage,
             link_evaluate(plan, k, 1, error);
         break;
     case STAGE_PACK:
-        link_b_leaves(plan, c, error);
+        link_packing(plan, c, error);
         break;
     case STAGE_RUN:
-        if (link_micro(plan, c, error) || link_copy(plan, error) ||
-            (c->b_place != AQ_B_SHARED && link_b_leaves(plan, c, error)))
+        if (link_micro(plan, c, error) || link_storing(plan, k, error))
             break;
-        link_store(plan, k, error);
+        if (c->b_place != AQ_B_SHARED)
+            link_packing(plan, c, error);
         break;
     default:
-        if (link_copy(plan, error) == AQ_OK)
-            link_store(plan, k, error);
+        link_storing(plan, k, error);
     }
     return error->status;
 }

@@ -72,7 +72,7 @@ static void step(Micro *m, Flow *flow, int u)
     for (int v = 0; v < vectors; v++)
         b[v] = aq_load(e, e->vf32, at(m, flow->b, (int64_t)v * e->lanes));
     for (int r = 0; r < m->key->rows; r++) {
-        int64_t place = by_rows(m) ? (int64_t)r * AQ_ROW + u : r;
+        int64_t place = by_rows(m) ? (int64_t)r * m->key->row + u : r;
         LLVMValueRef x = aq_load(e, e->f32, at(m, flow->a, place));
         x = aq_splat(e, x, e->lanes);
         for (int v = 0; v < vectors; v++) {
