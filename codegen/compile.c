@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NO_UNIT = -1, MOST_LINKS = 16, NAME_BYTES = 64 };
+enum { NO_UNIT = -1, MOST_LINKS = 24, NAME_BYTES = 64 };
 
 typedef struct Unit {
     char name[NAME_BYTES];

@@ -4,7 +4,8 @@
 
 #include <string.h>
 
-static const AqContractAlgorithm *const algorithms[] = {&aq_algorithm_gemm};
+static const AqContractAlgorithm *const algorithms[] = {&aq_algorithm_gemm,
+                                                        &aq_algorithm_winograd};
 
 /* ---- the body ---- */
 
@@ -73,6 +74,25 @@ static AqStatus contract_plan(AqCodePlan *plan, const AqKernel *kernel,
     AqContractKernel k;
     const AqContractAlgorithm *algorithm = algorithm_of(&k, kernel, error);
     return algorithm ? algorithm->plan(plan, &k, error) : error->status;
+}
+
+/* ---- operands that are evaluated first ---- */
+
+AqMaterial aq_material_of(const AqType *type, int64_t *floats)
+{
+    enum { LINE = 16 };
+    AqMaterial material = {
+        .needed = 1, .rank = type->rank, .rows = 1, .at = *floats};
+    for (int d = 0; d < type->rank; d++) {
+        material.dim[d] = type->dim[d];
+        if (d < type->rank - 1)
+            material.rows *= type->dim[d];
+    }
+    int64_t width = type->dim[type->rank - 1];
+    material.chunk = AQ_MAX(AQ_MATERIAL_FLOATS / width, 1);
+    material.tasks = (material.rows + material.chunk - 1) / material.chunk;
+    *floats += (material.rows * width + LINE - 1) / LINE * LINE;
+    return material;
 }
 
 /* ---- leaves made from the body ---- */

@@ -141,7 +141,7 @@ typedef struct AqContractAlgorithm {
                      AqError *error);
 } AqContractAlgorithm;
 
-extern const AqContractAlgorithm aq_algorithm_gemm;
+extern const AqContractAlgorithm aq_algorithm_gemm, aq_algorithm_winograd;
 
 /* Links the stage made last to a unit, at `offset` of its closure. */
 AqStatus aq_contract_link(AqCodePlan *plan, size_t offset, int unit,
@@ -238,6 +238,9 @@ AqStatus aq_contract_link_packing(AqCodePlan *plan, bool in_rows,
 AqStatus aq_contract_link_storing(AqCodePlan *plan, const AqContractKernel *k,
                                   int64_t columns, size_t storing,
                                   AqError *error);
+
+/* Of that type, at `*floats` of the workspace, which grows by it. */
+AqMaterial aq_material_of(const AqType *type, int64_t *floats);
 
 typedef struct AqContraction {
     int32_t panel, rank, n_batch, lead; /* lead: batches in the index */
@@ -343,6 +346,9 @@ AqLines aq_lines_ahead(const AqAhead *ahead, int64_t call, const float *none);
 
 /* ---- contract_driver.c ---- */
 
+/* Task `task` of a material, whose floats lie in the workspace `work`. */
+void aq_materialise(const AqMaterial *material, float *work,
+                    void *const *buffers, int64_t task);
 /* Writes `rows` rows of a tile, `step` apart along the last dimension but one
  * of the contraction's value, which begins at `index`. */
 void aq_store_rows(const AqStoring *s, void *const *buffers, const float *tile,

@@ -53,8 +53,8 @@ static const float *matrix_of(const AqContraction *c, const AqPart *p,
 
 /* ---- stage: operands that are expressions ---- */
 
-static void materialise(const AqContraction *c, const AqMaterial *material,
-                        void *const *buffers, int64_t task)
+void aq_materialise(const AqMaterial *material, float *work,
+                    void *const *buffers, int64_t task)
 {
     int64_t index[AQ_MAX_RANK] = {0};
     int64_t end = AQ_MIN((task + 1) * material->chunk, material->rows);
@@ -68,8 +68,7 @@ static void materialise(const AqContraction *c, const AqMaterial *material,
         int64_t rows =
             AQ_MIN(end - row, material->dim[last - 1] - index[last - 1]);
         material->evaluate(buffers, index,
-                           aq_workspace(c, buffers) + material->at +
-                               row * material->dim[last],
+                           work + material->at + row * material->dim[last],
                            rows);
         row += rows;
     }
@@ -80,12 +79,13 @@ void aq_contract_materialise(const void *closure, void *const *buffers,
 {
     const AqContraction *c = closure;
     (void)scratch;
+    float *work = aq_workspace(c, buffers);
     for (int64_t task = first; task < last; task++)
         if (task < c->material[0].tasks)
-            materialise(c, &c->material[0], buffers, task);
+            aq_materialise(&c->material[0], work, buffers, task);
         else
-            materialise(c, &c->material[1], buffers,
-                        task - c->material[0].tasks);
+            aq_materialise(&c->material[1], work, buffers,
+                           task - c->material[0].tasks);
 }
 
 /* ---- stage: B into strips ---- */

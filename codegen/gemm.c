@@ -35,23 +35,9 @@ static int64_t round_up(int64_t a, int64_t b)
 
 static void set_material(Contract *k, int which)
 {
-    AqContraction *c = k->c;
-    const AqType *type =
-        &aq_node(k->kernel->body, k->node->inputs[which])->type;
-    AqMaterial *material = &c->material[which];
-    material->needed = 1;
-    material->rank = type->rank;
-    material->rows = 1;
-    for (int d = 0; d < type->rank; d++) {
-        material->dim[d] = type->dim[d];
-        if (d < type->rank - 1)
-            material->rows *= type->dim[d];
-    }
-    int64_t width = type->dim[type->rank - 1];
-    material->chunk = AQ_MAX(AQ_MATERIAL_FLOATS / width, 1);
-    material->tasks = ceil_div(material->rows, material->chunk);
-    material->at = k->workspace;
-    k->workspace += round_up(material->rows * width, 16);
+    const AqGraph *body = k->kernel->body;
+    k->c->material[which] = aq_material_of(
+        &aq_node(body, k->node->inputs[which])->type, &k->workspace);
 }
 
 /* Brings the contraction to the normal form, with operands evaluated first

@@ -3,7 +3,7 @@
  * The peak is measured between the kernels, because the machine may be shared.
  *
  *   contract_bench [-l LEVEL] [-t THREADS] [-r ROUNDS] [-v]
- *                  [-b ROWS,COLUMNS,K,SLICES,PLACE]
+ *                  [-a ALGORITHM] [-b BLOCKS: five numbers]
  *                  [-c BATCH,SIZE,IN,OUT,KERNEL,STRIDE | NAME...] */
 #include "codegen/codegen.h"
 
@@ -160,6 +160,7 @@ static const Layer layers[] = {
     {"1280@8 b2", 2, 8, 1280, 1280, 3, 1},
 };
 
+static const char *algorithm = "gemm";
 static int64_t blocks[5];
 static int n_blocks;
 
@@ -199,9 +200,10 @@ static AqId conv_kernel(AqGraph *graph, AqGraph *body, const Layer *l,
     AqId inputs[] = {source(graph, "a", &type[0]),
                      source(graph, "b", &type[1])};
     AqAttr kernel[] = {aq_text(AQ_KEY_KIND, "contract"), aq_body(body),
+                       aq_text(AQ_KEY_ALGORITHM, algorithm),
                        aq_ints(AQ_KEY_BLOCKS, blocks, n_blocks)};
     return aq_build(graph, AQ_OP_kernel, NULL, inputs, 2, kernel,
-                    n_blocks ? 3 : 2);
+                    n_blocks ? 4 : 3);
 }
 
 /* In huge pages, as the runtime's arena. */
@@ -314,7 +316,7 @@ int main(int argc, char **argv)
     bool verbose = false;
     Layer own = {.name = NULL};
     pool.threads = aq_cpu_count();
-    while ((option = getopt(argc, argv, "l:t:r:vb:c:")) != -1)
+    while ((option = getopt(argc, argv, "l:t:r:va:b:c:")) != -1)
         if (option == 'l')
             level = atoi(optarg);
         else if (option == 't')
@@ -323,6 +325,8 @@ int main(int argc, char **argv)
             rounds = AQ_MAX(AQ_MIN(atoi(optarg), MOST_ROUNDS), 1);
         else if (option == 'v')
             verbose = true;
+        else if (option == 'a')
+            algorithm = optarg;
         else if (option == 'c' &&
                  sscanf(optarg, "%ld,%ld,%ld,%ld,%ld,%ld", &own.n, &own.size,
                         &own.in, &own.out, &own.kernel, &own.stride) == 6)

@@ -2,7 +2,9 @@
  * with guard pages behind and before, both levels, any grouping of the tasks.
  *
  * Error bound: |out - exact| <= 6 eps sqrt(K) (rms + |exact|), where rms is
- * that of the exact result; what stands around the product may double it. */
+ * that of the exact result; what stands around the product may double it.
+ * Winograd's transforms multiply by up to 8 * 8 and take differences: ten times
+ * that. */
 #include "codegen/codegen.h"
 #include "tests/support/bench.h"
 
@@ -26,6 +28,7 @@ typedef struct Kernel {
     int n_inputs;
     AqId id;
     int64_t k; /* terms of a sum */
+    const char *algorithm;
     AqAttr blocks;
     int64_t block[5];
 } Kernel;
@@ -47,7 +50,8 @@ static Kernel *begin_kernel(Suite *s)
 {
     assert_true(s->count < MOST_CASES);
     Kernel *k = &s->kernels[s->count++];
-    *k = (Kernel){.bench = &s->bench, .body = aq_graph_new()};
+    *k = (Kernel){
+        .bench = &s->bench, .body = aq_graph_new(), .algorithm = "gemm"};
     assert_non_null(k->body);
     return k;
 }
@@ -74,8 +78,8 @@ static AqId add_arg(Kernel *k, AqType type)
 static void end_kernel(Suite *s, Kernel *k)
 {
     AqAttr attrs[] = {aq_text(AQ_KEY_KIND, "contract"), aq_body(k->body),
-                      k->blocks};
-    int n = k->blocks.count ? 3 : 2;
+                      aq_text(AQ_KEY_ALGORITHM, k->algorithm), k->blocks};
+    int n = k->blocks.count ? 4 : 3;
     k->id = aq_build(k->bench->g, AQ_OP_kernel, NULL, k->inputs, k->n_inputs,
                      attrs, n);
     if (k->id == AQ_NO_NODE)
@@ -252,8 +256,8 @@ static void some_conv(Suite *s, Conv *c)
     c->attrs[3] = aq_int(AQ_KEY_GROUPS, groups);
 }
 
-static void add_conv(Suite *s, const Conv *shape, int direction, int operands,
-                     int epilogue)
+static Kernel *add_conv(Suite *s, const Conv *shape, int direction,
+                        int operands, int epilogue)
 {
     static const AqOp ops[] = {AQ_OP_conv2d, AQ_OP_conv2d_input_gradient,
                                AQ_OP_conv2d_weight_gradient};
@@ -270,15 +274,48 @@ static void add_conv(Suite *s, const Conv *shape, int direction, int operands,
     inputs[1] = operand(s, k, b[direction], operands ? (int)below(s, 4) : 0);
     results(k, build(k, ops[direction], &out[direction], inputs, 2, c.attrs, 4),
             epilogue);
-    some_blocks(s, k);
-    end_kernel(s, k);
+    return k;
 }
 
 static void conv_case(Suite *s, int direction, int operands, int epilogue)
 {
     Conv c;
     some_conv(s, &c);
-    add_conv(s, &c, direction, operands, epilogue);
+    Kernel *k = add_conv(s, &c, direction, operands, epilogue);
+    some_blocks(s, k);
+    end_kernel(s, k);
+}
+
+/* Any size and padding, such that tiles are ragged on all sides. */
+static void winograd_case(Suite *s, int direction, int operands, int epilogue)
+{
+    static const int64_t channels[] = {1, 3, 8, 15, 16, 24, 33, 48, 70, 130};
+    int64_t n = 1 + below(s, 3), size[2], y[2];
+    int64_t in = channels[below(s, AQ_COUNT(channels))];
+    int64_t out = channels[below(s, AQ_COUNT(channels))];
+    Conv c = {.stride = {1, 1}, .dilation = {1, 1}};
+    for (int d = 0; d < 2; d++) {
+        c.pad[2 * d] = below(s, 4);
+        c.pad[2 * d + 1] = below(s, 4);
+        size[d] = 3 + below(s, 17);
+        y[d] = size[d] + c.pad[2 * d] + c.pad[2 * d + 1] - 2;
+    }
+    c.x = F32(n, size[0], size[1], in);
+    c.w = F32(3, 3, in, out);
+    c.y = F32(n, y[0], y[1], out);
+    c.attrs[0] = aq_ints(AQ_KEY_STRIDE, c.stride, 2);
+    c.attrs[1] = aq_ints(AQ_KEY_PAD, c.pad, 4);
+    c.attrs[2] = aq_ints(AQ_KEY_DILATION, c.dilation, 2);
+    c.attrs[3] = aq_int(AQ_KEY_GROUPS, 1);
+    Kernel *k = add_conv(s, &c, direction, operands, epilogue);
+    k->algorithm = "winograd";
+    if (below(s, 3)) {
+        int64_t block[] = {1 + below(s, 40), 1 + below(s, 4), 8 + below(s, 80),
+                           below(s, 2), below(s, 2)};
+        memcpy(k->block, block, sizeof block);
+        k->blocks = aq_ints(AQ_KEY_BLOCKS, k->block, 5);
+    }
+    end_kernel(s, k);
 }
 
 /* ---- running ---- */
@@ -378,6 +415,8 @@ static void check_result(const Kernel *k, const AqValue *want, const float *got)
         sum += want->data[i] * want->data[i];
     double rms = sqrt(sum / (double)count);
     double unit = 6 * 0x1p-23 * sqrt((double)k->k + 1);
+    if (!strcmp(k->algorithm, "winograd"))
+        unit *= 10;
     for (int64_t i = 0; i < count; i++) {
         double bound_here = 2 * unit * (rms + fabs(want->data[i]));
         if (fabs(got[i] - want->data[i]) <= bound_here)
@@ -505,7 +544,9 @@ static void many_taps(void **state)
         c.attrs[1] = aq_ints(AQ_KEY_PAD, c.pad, 4);
         c.attrs[2] = aq_ints(AQ_KEY_DILATION, c.dilation, 2);
         c.attrs[3] = aq_int(AQ_KEY_GROUPS, 1);
-        add_conv(s, &c, i % 3, 0, 0);
+        Kernel *k = add_conv(s, &c, i % 3, 0, 0);
+        some_blocks(s, k);
+        end_kernel(s, k);
     }
     check_suite(s);
 }
@@ -532,6 +573,16 @@ static void prologues_and_epilogues(void **state)
     check_suite(s);
 }
 
+static void winograd_convolutions(void **state)
+{
+    (void)state;
+    Suite *s = begin_suite(16);
+    for (int i = 0; i < 60; i++)
+        winograd_case(s, i % 3, i < 30 ? 0 : i / 3 % 4,
+                      i < 30 ? 0 : i / 12 % 3);
+    check_suite(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -540,6 +591,7 @@ int main(void)
         cmocka_unit_test(many_taps),
         cmocka_unit_test(moved_operands),
         cmocka_unit_test(prologues_and_epilogues),
+        cmocka_unit_test(winograd_convolutions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,369 @@
+/* Winograd forward, and the input's gradient, which is the same on weights that
+ * are turned round: a closure for the driver, leaves, and at most four stages:
+ *
+ *   weights that are expressions -> U -> V -> products and what follows
+ *
+ * Where there are many tiles a task makes its own V, and U is made once for
+ * all.  Where there are few, tasks share the columns, so V is made once, and
+ * each makes its part of U. */
+#include "codegen/winograd_forward.h"
+
+#include <string.h>
+
+enum { STAGE_EVALUATE, STAGE_WEIGHTS, STAGE_TILES, STAGE_RUN, STAGES };
+
+typedef struct Forward {
+    const AqContractKernel *k;
+    AqWinograd w;
+    int64_t tasks[STAGES];
+    int64_t workspace, scratch; /* floats */
+} Forward;
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static int64_t round_up(int64_t a, int64_t b)
+{
+    return ceil_div(a, b) * b;
+}
+
+int64_t aq_point_stride(int64_t floats)
+{
+    enum { LINE = 16 };
+    return LINE * (ceil_div(floats, LINE) | 1);
+}
+
+/* ---- what it can compute ---- */
+
+static AqStatus check(const AqContractKernel *k, AqError *error)
+{
+    const AqNode *node = k->node;
+    bool right = node->op == AQ_OP_conv2d ||
+                 node->op == AQ_OP_conv2d_input_gradient ||
+                 node->op == AQ_OP_conv2d_weight_gradient;
+    const AqType *w = &node->type;
+    if (right && node->op != AQ_OP_conv2d_weight_gradient)
+        w = &aq_node(k->kernel->body, node->inputs[1])->type;
+    right = right && w->dim[0] == 3 && w->dim[1] == 3 &&
+            aq_attr_int(node, AQ_KEY_GROUPS, 1) == 1;
+    for (int d = 0; right && d < 2; d++)
+        right = aq_attr_at(node, AQ_KEY_STRIDE, d, 1) == 1 &&
+                aq_attr_at(node, AQ_KEY_DILATION, d, 1) == 1;
+    if (right)
+        return AQ_OK;
+    return aq_fail(error, AQ_INTERNAL,
+                   "contract kernel %%%d: winograd is for 3x3 convolutions "
+                   "with stride 1, dilation 1 and one group",
+                   k->kernel->id);
+}
+
+/* ---- images ---- */
+
+AqTileImage aq_tile_image(const AqContractKernel *k, int which)
+{
+    const AqGraph *body = k->kernel->body;
+    AqId operand = k->node->inputs[which];
+    const AqType *type = &aq_node(body, operand)->type;
+    AqView view = aq_operand_view(body, operand);
+    AqTileImage im = {.buffer = view.arg,
+                      .base = view.base,
+                      .sn = view.stride[0],
+                      .sh = view.stride[1],
+                      .sw = view.stride[2],
+                      .channels = type->dim[3],
+                      .height = type->dim[1],
+                      .width = type->dim[2]};
+    if (view.arg >= 0 && view.stride[3] != 1 && im.channels > 1)
+        im.buffer = -1;
+    return im;
+}
+
+AqStatus aq_winograd_link_image(AqCodePlan *plan, const AqContractKernel *k,
+                                const AqTileImage *im, int which, size_t offset,
+                                AqError *error)
+{
+    if (im->buffer < 0)
+        return aq_contract_link_evaluate(
+            plan, k, which, offset + offsetof(AqTileImage, evaluate), error);
+    return aq_contract_link(
+        plan, offset + offsetof(AqTileImage, copy),
+        aq_code_plan_unit(plan, "copy", "", 0, aq_emit_copy, NULL), error);
+}
+
+/* ---- the closure ---- */
+
+/* The product's B out of the normal form; the image's first pixel. */
+static AqStatus set_weights(Forward *f, AqError *error)
+{
+    const AqContractKernel *k = f->k;
+    const AqGraph *body = k->kernel->body;
+    const AqType *x = &aq_node(body, k->node->inputs[0])->type;
+    const AqType *weights = &aq_node(body, k->node->inputs[1])->type;
+    union {
+        AqContraction c; /* with one part */
+        char room[sizeof(AqContraction) + sizeof(AqPart)];
+    } form = {.room = {0}};
+    AqView view[2] = {aq_row_major_view(0, x),
+                      aq_operand_view(body, k->node->inputs[1])};
+    if (view[1].arg < 0 || aq_contract_form(body, k->node, view, &form.c) > 0) {
+        f->w.weights = aq_material_of(weights, &f->workspace);
+        view[1] = aq_row_major_view(0, weights);
+        if (aq_contract_form(body, k->node, view, &form.c) >= 0)
+            return aq_fail(error, AQ_INTERNAL,
+                           "contract kernel %%%d: weights have no form",
+                           k->kernel->id);
+    }
+    f->w.b_buffer = view[1].arg;
+    f->w.part = form.c.parts[0];
+    f->w.image.patch = AQ_PATCH;
+    f->w.image.top = f->w.part.a.oy;
+    f->w.image.left = f->w.part.a.ox;
+    return AQ_OK;
+}
+
+/* Rows of V: some spare floats, so that tiles do not meet in one set of the
+ * cache; few lengths, so that few register tiles are compiled. */
+static void set_passes(AqWinograd *w, int64_t most)
+{
+    enum { LEAST = 64, SPARE = 16 };
+    int64_t vector = w->packing.vector, channels = w->image.channels;
+    w->passes = ceil_div(channels, most);
+    w->pass = round_up(ceil_div(channels, w->passes), vector);
+    w->passes = ceil_div(channels, w->pass);
+    w->row = LEAST;
+    while (w->row < w->pass)
+        w->row *= 2;
+    w->row += SPARE;
+}
+
+/* Of tiles, strips and channels: {tiles a task, strips a task, channels a pass,
+ * V shared, U shared}. */
+typedef struct Blocks {
+    int64_t tiles, strips, pass, share_v, share_u;
+} Blocks;
+
+static Blocks choose(const AqWinograd *w, const AqTarget *target)
+{
+    int64_t tiles = w->tiles.samples * w->tiles.down * w->tiles.along;
+    Blocks b = {.pass = AQ_MIN(w->image.channels, AQ_KC), .share_u = 1};
+    int64_t each = 4 * AQ_POINTS *
+                   (round_up(w->image.channels, 64) + 16 + w->packing.columns);
+    b.tiles = AQ_MAX(target->l2 / each, target->registers / 3);
+    b.strips = w->strips;
+    if (tiles < 4 * b.tiles) {
+        b = (Blocks){.tiles = AQ_MIN(tiles, 4 * b.tiles),
+                     .strips = 1,
+                     .pass = 64,
+                     .share_v = 1};
+    }
+    return b;
+}
+
+static void set_tiles(Forward *f)
+{
+    AqWinograd *w = &f->w;
+    const AqKernel *kernel = f->k->kernel;
+    w->tiles.samples = f->k->node->type.dim[0];
+    w->tiles.down = ceil_div(w->height, AQ_TILE);
+    w->tiles.along = ceil_div(w->width, AQ_TILE);
+    Blocks b = choose(w, kernel->target);
+    int64_t *field[] = {&b.tiles, &b.strips, &b.pass, &b.share_v, &b.share_u};
+    for (int i = 0; i < AQ_COUNT(field); i++)
+        *field[i] = aq_attr_at(kernel->node, AQ_KEY_BLOCKS, i, *field[i]);
+    aq_tiles_cut(&w->tiles, b.tiles);
+    set_passes(w, AQ_MAX(AQ_MIN(b.pass, AQ_KC), 1));
+    w->strip_block = AQ_MAX(AQ_MIN(b.strips, w->strips), 1);
+    w->share_v = b.share_v != 0;
+    w->share_u = b.share_u != 0;
+}
+
+static void set_room(Forward *f)
+{
+    AqWinograd *w = &f->w;
+    int64_t columns = w->packing.columns, taps = 9 * 32 * columns;
+    w->rows = w->tiles.unit_block * w->tiles.across + w->tile_rows;
+    w->v_point = aq_point_stride(w->passes * w->rows * w->row);
+    w->u_point = w->pass * columns;
+    w->m_point = aq_point_stride(w->rows * columns);
+    int64_t u = AQ_POINTS * w->u_point, v = AQ_POINTS * w->v_point;
+    int64_t rows = round_up(aq_rows_floats(&w->image, &w->tiles), 16);
+    w->pixel_floats = AQ_TILE * AQ_TILE * w->tiles.across * columns;
+    w->own_u_floats = w->share_u ? 0 : u;
+    int64_t run = AQ_POINTS * w->m_point + w->pixel_floats + w->own_u_floats;
+    run += w->share_v ? 0 : v + rows;
+    w->taps_at = run;
+    run += w->share_u ? 0 : taps;
+    f->scratch = AQ_MAX(run, AQ_MAX(w->share_v ? rows : 0, taps));
+    w->u_at = f->workspace;
+    f->workspace += w->share_u ? w->strips * w->passes * u : 0;
+    w->v_at = f->workspace;
+    f->workspace += w->share_v ? w->tiles.blocks * v : 0;
+}
+
+static AqStatus analyse(Forward *f, const AqContractKernel *k, AqError *error)
+{
+    *f = (Forward){.k = k, .w.image = aq_tile_image(k, 0)};
+    AqWinograd *w = &f->w;
+    if (set_weights(f, error))
+        return error->status;
+    aq_contract_leaves(k, &w->packing, &w->storing);
+    w->work_buffer = k->kernel->node->n_inputs + k->kernel->body->n_outputs;
+    w->height = k->node->type.dim[1];
+    w->width = k->node->type.dim[2];
+    w->tile_rows = aq_tile_rows(k->kernel->target);
+    w->strips = ceil_div(w->part.n, w->packing.columns);
+    set_tiles(f);
+    set_room(f);
+    f->tasks[STAGE_EVALUATE] = w->weights.tasks;
+    f->tasks[STAGE_WEIGHTS] = w->share_u ? w->strips * w->passes : 0;
+    f->tasks[STAGE_TILES] = w->share_v ? w->tiles.blocks : 0;
+    f->tasks[STAGE_RUN] = w->tiles.blocks * ceil_div(w->strips, w->strip_block);
+    return AQ_OK;
+}
+
+static AqStatus winograd_layout(const AqContractKernel *k,
+                                AqKernelLayout *layout, AqError *error)
+{
+    Forward f;
+    if (check(k, error))
+        return error->status;
+    if (k->node->op == AQ_OP_conv2d_weight_gradient)
+        return aq_winograd_weight_layout(k, layout, error);
+    if (analyse(&f, k, error))
+        return error->status;
+    *layout = (AqKernelLayout){.scratch = f.scratch * 4};
+    for (int i = 0; i < STAGES; i++)
+        if (f.tasks[i] > 0)
+            layout->tasks[layout->n_stages++] = f.tasks[i];
+    if (f.workspace > 0)
+        layout->workspace = f.workspace * 4 + 64; /* to be aligned */
+    return AQ_OK;
+}
+
+/* ---- units ---- */
+
+AqStatus aq_winograd_link_micro(AqCodePlan *plan, const AqMicroKey *wanted,
+                                size_t offset, AqError *error)
+{
+    AqMicroKey *key =
+        aq_arena_copy(aq_code_plan_arena(plan), wanted, sizeof *wanted);
+    if (!key)
+        return aq_no_memory(error, sizeof *key);
+    return aq_contract_link(
+        plan, offset,
+        aq_code_plan_unit(plan, "micro", key, sizeof *key, aq_emit_micro, key),
+        error);
+}
+
+static void mark_heights(const AqWinograd *w, bool *used)
+{
+    for (int64_t block = 0; block < w->tiles.blocks; block++) {
+        int64_t tiles = aq_tiles_of_block(&w->tiles, block);
+        used[w->tile_rows] |= tiles >= w->tile_rows;
+        if (tiles % w->tile_rows)
+            used[aq_packed_height(tiles % w->tile_rows, (int)w->tile_rows)] =
+                true;
+    }
+}
+
+static AqStatus link_micro(AqCodePlan *plan, const AqWinograd *w,
+                           AqError *error)
+{
+    int64_t left = w->part.n % w->packing.columns;
+    bool narrow = left > 0 && left <= w->packing.vector;
+    bool wide = w->part.n >= w->packing.columns || left > w->packing.vector;
+    bool used[AQ_MOST_ROWS + 1] = {false};
+    mark_heights(w, used);
+    for (int i = 0; i < 2 * (AQ_MOST_ROWS + 1); i++) {
+        int vectors = 1 + i / (AQ_MOST_ROWS + 1), rows = i % (AQ_MOST_ROWS + 1);
+        if (!used[rows] || !(vectors == 2 ? wide : narrow))
+            continue;
+        AqMicroKey key = {.panel = AQ_PANEL_ROWS,
+                          .rows = rows,
+                          .vectors = vectors,
+                          .row = (int32_t)w->row};
+        size_t at =
+            offsetof(AqWinograd, micro) + (size_t)i * sizeof(AqMicroFn *);
+        if (aq_winograd_link_micro(plan, &key, at, error))
+            return error->status;
+    }
+    return AQ_OK;
+}
+
+static AqStatus link_weights(AqCodePlan *plan, const AqWinograd *w,
+                             AqError *error)
+{
+    if (aq_contract_link_packing(plan, w->part.b_n == 1,
+                                 offsetof(AqWinograd, packing), error))
+        return error->status;
+    return aq_winograd_link_transform(plan, AQ_TRANSFORM_WEIGHT,
+                                      offsetof(AqWinograd, transform_weight),
+                                      error);
+}
+
+static AqStatus link_tiles(AqCodePlan *plan, const Forward *f, AqError *error)
+{
+    if (aq_winograd_link_image(plan, f->k, &f->w.image, 0,
+                               offsetof(AqWinograd, image), error))
+        return error->status;
+    return aq_winograd_link_transform(
+        plan, AQ_TRANSFORM_INPUT, offsetof(AqWinograd, transform_input), error);
+}
+
+static AqStatus link_run(AqCodePlan *plan, const Forward *f, AqError *error)
+{
+    const AqWinograd *w = &f->w;
+    if (link_micro(plan, w, error) ||
+        (!w->share_v && link_tiles(plan, f, error)) ||
+        (!w->share_u && link_weights(plan, w, error)) ||
+        aq_winograd_link_transform(plan, AQ_TRANSFORM_OUTPUT,
+                                   offsetof(AqWinograd, transform_output),
+                                   error))
+        return error->status;
+    return aq_contract_link_storing(plan, f->k, w->part.n,
+                                    offsetof(AqWinograd, storing), error);
+}
+
+static AqStatus link_stage(AqCodePlan *plan, const Forward *f, int stage,
+                           AqError *error)
+{
+    switch (stage) {
+    case STAGE_EVALUATE:
+        return aq_contract_link_evaluate(
+            plan, f->k, 1, offsetof(AqWinograd, weights.evaluate), error);
+    case STAGE_WEIGHTS:
+        return link_weights(plan, &f->w, error);
+    case STAGE_TILES:
+        return link_tiles(plan, f, error);
+    default:
+        return link_run(plan, f, error);
+    }
+}
+
+static AqStatus winograd_plan(AqCodePlan *plan, const AqContractKernel *k,
+                              AqError *error)
+{
+    static AqTaskFn *const run[STAGES] = {aq_winograd_evaluate,
+                                          aq_winograd_weights,
+                                          aq_winograd_tiles, aq_winograd_run};
+    Forward f;
+    if (check(k, error))
+        return error->status;
+    if (k->node->op == AQ_OP_conv2d_weight_gradient)
+        return aq_winograd_weight_plan(plan, k, error);
+    if (analyse(&f, k, error))
+        return error->status;
+    for (int i = 0; i < STAGES; i++) {
+        if (f.tasks[i] == 0)
+            continue;
+        if (aq_code_plan_c_stage(plan, run[i], &f.w, sizeof f.w) ||
+            link_stage(plan, &f, i, error))
+            return error->status;
+    }
+    return AQ_OK;
+}
+
+const AqContractAlgorithm aq_algorithm_winograd = {
+    .name = "winograd", .layout = winograd_layout, .plan = winograd_plan};

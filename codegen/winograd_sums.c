@@ -1,0 +1,156 @@
+/* The loops of the weight gradient: both images into the domain of the
+ * transform, once; then a task owns a block of the weights, sums over all tiles
+ * for each point, and transforms back. */
+#include "codegen/winograd_weight.h"
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static float *workspace(const AqWinogradWeight *w, void *const *buffers)
+{
+    return (float *)(((uintptr_t)buffers[w->work_buffer] + 63) &
+                     ~(uintptr_t)63);
+}
+
+/* ---- stage: tiles into V and D ---- */
+
+/* The number of a unit's first tile. */
+static int64_t tile_number(const AqTiles *t, const AqUnit *unit)
+{
+    return (unit->sample * t->along + unit->x) * t->down +
+           unit->y * unit->count;
+}
+
+/* A unit's tiles into panels of `width` channels. */
+static void transform_unit(const AqWinogradWeight *w, int which,
+                           const AqUnit *unit, const float *rows, float *to,
+                           int64_t point, int64_t width)
+{
+    const AqTileImage *im = &w->image[which];
+    int64_t stride = aq_row_floats(im, &w->tiles);
+    int64_t tile = tile_number(&w->tiles, unit);
+    for (int64_t x = 0; x < unit->count; x++, tile++)
+        for (int64_t c = 0; c < im->channels; c += width)
+            w->transform[which](
+                rows + x * AQ_TILE * im->channels + c, stride, im->channels,
+                to + (c / width * w->n_tiles + tile) * width, AQ_PATCH * point,
+                point, ceil_div(AQ_MIN(width, im->channels - c), w->vector));
+}
+
+void aq_winograd_weight_tiles(const void *closure, void *const *buffers,
+                              int64_t first, int64_t last, void *scratch)
+{
+    const AqWinogradWeight *w = closure;
+    float *work = workspace(w, buffers), *rows = scratch;
+    for (int64_t task = first; task < last; task++) {
+        int which = (int)(task / w->tiles.blocks);
+        int64_t begin = task % w->tiles.blocks * w->tiles.unit_block;
+        int64_t end = AQ_MIN(begin + w->tiles.unit_block, w->tiles.units);
+        for (int64_t i = begin; i < end; i++) {
+            AqUnit unit = aq_tile_unit(&w->tiles, i, begin);
+            aq_fill_rows(&w->image[which], &w->tiles, &unit, buffers, rows);
+            if (which == AQ_WINOGRAD_X)
+                transform_unit(w, which, &unit, rows, work + w->v_at,
+                               w->v_point, w->panel);
+            else
+                transform_unit(w, which, &unit, rows, work + w->d_at,
+                               w->d_point, w->columns);
+        }
+    }
+}
+
+/* ---- stage: sums over tiles, and back ---- */
+
+typedef struct Block {
+    int64_t row0, row1, strip0, strip1; /* register tiles, strips */
+} Block;
+
+static Block block_of(const AqWinogradWeight *w, int64_t task)
+{
+    int64_t down = ceil_div(w->row_tiles, w->row_block);
+    int64_t row = task % down * w->row_block;
+    int64_t strip = task / down * w->strip_block;
+    return (Block){.row0 = row,
+                   .row1 = AQ_MIN(row + w->row_block, w->row_tiles),
+                   .strip0 = strip,
+                   .strip1 = AQ_MIN(strip + w->strip_block, w->strips)};
+}
+
+static int64_t rows_of(const AqWinogradWeight *w, int64_t row)
+{
+    return AQ_MIN(w->tile_rows,
+                  w->image[AQ_WINOGRAD_X].channels - row * w->tile_rows);
+}
+
+static float *sums_at(const AqWinogradWeight *w, const Block *block, float *m,
+                      int64_t row, int64_t strip)
+{
+    int64_t tile = (strip - block->strip0) * w->row_block + row - block->row0;
+    return m + tile * w->tile_rows * w->columns;
+}
+
+/* One point, tiles from .. from + count - 1. */
+static void add_tiles(const AqWinogradWeight *w, const Block *block,
+                      const float *v, const float *d, int64_t from,
+                      int64_t count, float *m)
+{
+    enum { LINE = 16 };
+    int64_t a_panel = w->panel / w->tile_rows;
+    for (int64_t strip = block->strip0; strip < block->strip1; strip++) {
+        const float *b = d + (strip * w->n_tiles + from) * w->columns;
+        const float *ahead = b + count * w->columns;
+        int64_t left = w->image[AQ_WINOGRAD_DY].channels - strip * w->columns;
+        for (int64_t row = block->row0; row < block->row1; row++) {
+            const float *a = v +
+                             (row / a_panel * w->n_tiles + from) * w->panel +
+                             row % a_panel * w->tile_rows;
+            AqSegment all = {.count = count};
+            int height = aq_packed_height(rows_of(w, row), (int)w->tile_rows);
+            w->micro[left > w->vector][height](
+                a, b, sums_at(w, block, m, row, strip), w->panel, w->columns,
+                from > 0, &all, 1, ahead, LINE);
+            ahead += count / 2 * LINE;
+        }
+    }
+}
+
+static void transform_back(const AqWinogradWeight *w, const Block *block,
+                           void *const *buffers, float *m, float *taps)
+{
+    int64_t floats = w->tile_rows * w->columns;
+    for (int64_t strip = block->strip0; strip < block->strip1; strip++)
+        for (int64_t row = block->row0; row < block->row1; row++) {
+            w->transform_back(sums_at(w, block, m, row, strip),
+                              AQ_PATCH * w->m_point, w->m_point, taps,
+                              3 * floats, floats, floats / w->vector);
+            int64_t o = strip * w->columns;
+            int64_t n =
+                AQ_MIN(w->columns, w->image[AQ_WINOGRAD_DY].channels - o);
+            for (int64_t tap = 0; tap < 9; tap++) {
+                int64_t index[AQ_MAX_RANK] = {tap / 3, tap % 3,
+                                              row * w->tile_rows, o};
+                aq_store_rows(&w->storing, buffers, taps + tap * floats, index,
+                              1, rows_of(w, row), n);
+            }
+        }
+}
+
+void aq_winograd_weight_run(const void *closure, void *const *buffers,
+                            int64_t first, int64_t last, void *scratch)
+{
+    const AqWinogradWeight *w = closure;
+    const float *work = workspace(w, buffers);
+    float *m = scratch, *taps = m + AQ_POINTS * w->m_point;
+    for (int64_t task = first; task < last; task++) {
+        Block block = block_of(w, task);
+        for (int64_t point = 0; point < AQ_POINTS; point++)
+            for (int64_t from = 0; from < w->n_tiles; from += w->pass)
+                add_tiles(w, &block, work + w->v_at + point * w->v_point,
+                          work + w->d_at + point * w->d_point, from,
+                          AQ_MIN(w->pass, w->n_tiles - from),
+                          m + point * w->m_point);
+        transform_back(w, &block, buffers, m, taps);
+    }
+}
