@@ -375,10 +375,57 @@ void aq_graph_place(AqGraph *graph, const AqNode *node)
     graph->line = node->line;
 }
 
+/* A body in the arena of `to`. */
+static const AqGraph *copy_body(AqGraph *to, const AqGraph *body)
+{
+    AqGraph *copy = aq_graph_body(to);
+    AqId *map = AQ_NEW_ARRAY(to->arena, AqId, body->count + 1);
+    if (!copy || !map) {
+        out_of_memory(to);
+        return NULL;
+    }
+    for (AqId id = 0; id < body->count; id++)
+        map[id] = aq_graph_copy_node(copy, body, id, map);
+    for (int i = 0; i < body->n_outputs; i++)
+        aq_graph_output(copy, body->outputs[i].name, map[body->outputs[i].node],
+                        body->outputs[i].update);
+    if (copy->error.status != AQ_OK)
+        aq_graph_fail(to, copy->error.status, "%s", copy->error.text);
+    return copy;
+}
+
+/* The node's attributes and the others: how many. */
+static int join_attrs(AqGraph *to, const AqGraph *from, const AqNode *node,
+                      const AqAttr *attrs, int n_attrs, AqAttr *all)
+{
+    int count = 0;
+    for (int i = 0; i < node->n_attrs; i++) {
+        bool replaced = false;
+        for (int k = 0; k < n_attrs; k++)
+            replaced |= attrs[k].key == node->attrs[i].key;
+        if (replaced)
+            continue;
+        all[count] = node->attrs[i];
+        if (all[count].key == AQ_KEY_BODY && to->arena != from->arena)
+            all[count].body = copy_body(to, all[count].body);
+        count++;
+    }
+    for (int k = 0; k < n_attrs; k++)
+        all[count++] = attrs[k];
+    return count;
+}
+
 AqId aq_graph_copy_node(AqGraph *to, const AqGraph *from, AqId id,
                         const AqId *map)
 {
+    return aq_graph_copy_with(to, from, id, map, NULL, 0);
+}
+
+AqId aq_graph_copy_with(AqGraph *to, const AqGraph *from, AqId id,
+                        const AqId *map, const AqAttr *attrs, int n_attrs)
+{
     AqNode node = from->nodes[id];
+    AqAttr all[AQ_KEY_COUNT];
     AqId few[16], *inputs = few;
     if (node.n_inputs > AQ_COUNT(few))
         inputs = AQ_NEW_ARRAY(to->arena, AqId, node.n_inputs);
@@ -390,8 +437,9 @@ AqId aq_graph_copy_node(AqGraph *to, const AqGraph *from, AqId id,
     int line = to->line, copy = to->copy;
     aq_graph_place(to, &node);
     to->copy = node.copy;
-    AqId built = aq_build(to, node.op, &node.type, inputs, node.n_inputs,
-                          node.attrs, node.n_attrs);
+    int count = join_attrs(to, from, &node, attrs, n_attrs, all);
+    AqId built =
+        aq_build(to, node.op, &node.type, inputs, node.n_inputs, all, count);
     to->scope = scope;
     to->file = file;
     to->line = line;

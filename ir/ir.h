@@ -178,9 +178,12 @@ void aq_graph_output(AqGraph *graph, const char *name, AqId node, bool update);
 /* Later nodes come from where `node` of `from` came from. */
 void aq_graph_place(AqGraph *graph, const AqNode *node);
 /* Copies node `id` of `from`, its inputs looked up in `map` (old id -> new);
- * it keeps its place and its copy number. */
+ * it keeps its place and its copy number, and its body is copied with it. */
 AqId aq_graph_copy_node(AqGraph *to, const AqGraph *from, AqId id,
                         const AqId *map);
+/* The same with other attributes beside its own; of one key, the new one. */
+AqId aq_graph_copy_with(AqGraph *to, const AqGraph *from, AqId id,
+                        const AqId *map, const AqAttr *attrs, int n_attrs);
 
 static inline const AqNode *aq_node(const AqGraph *graph, AqId id)
 {

@@ -10,6 +10,7 @@
 
 typedef struct AqPassContext {
     const AqTarget *target;
+    const char *algorithm; /* wanted wherever it suits; NULL: as tables say */
     AqError *error;
 } AqPassContext;
 
@@ -44,6 +45,14 @@ AqPassFn aq_split;
  * where they only name storage. */
 AqPassFn aq_fuse;
 
+/* ---- choose.c, choose_*.c ---- */
+
+/* Writes on each kernel that is a contraction how it is computed: `algorithm`.
+ * What is there already stays.  Keeps: values of outputs.  Idempotent. */
+AqPassFn aq_choose;
+/* The i-th algorithm that may be asked for, or NULL: there are no more. */
+const char *aq_algorithm_name(int i);
+
 /* ---- pipeline.c ---- */
 
 typedef struct AqPass {
@@ -57,6 +66,7 @@ extern const int aq_pipeline_count;
 
 typedef struct AqPipelineOptions {
     bool verify; /* evaluate before and after each pass, and compare */
+    const char *algorithm; /* for the passes' context */
     /* called after each pass, and once before the first with "input" */
     void (*after)(void *context, const char *pass, const AqGraph *graph,
                   double seconds);

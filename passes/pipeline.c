@@ -8,6 +8,7 @@ const AqPass aq_pipeline[] = {
     {"split", aq_split, "a reduction must offer tasks without atomics"},
     {"tidy", aq_simplify, "split leaves reshapes"},
     {"fuse", aq_fuse, "what is not stored need not be read"},
+    {"choose", aq_choose, "sizes of scratch memory depend on the algorithm"},
 };
 const int aq_pipeline_count = AQ_COUNT(aq_pipeline);
 
@@ -72,11 +73,15 @@ AqGraph *aq_optimize(const AqGraph *graph, const AqPipelineOptions *options,
         return NULL;
     if (o->after)
         o->after(o->context, "input", graph, 0);
+    AqPassContext inner = {.target = cx->target,
+                           .algorithm =
+                               o->algorithm ? o->algorithm : cx->algorithm,
+                           .error = cx->error};
     const AqGraph *now = graph;
     AqGraph *kept = NULL; /* `now` where it is ours */
     for (int i = 0; i < aq_pipeline_count; i++) {
         double start = aq_seconds();
-        AqGraph *next = run_pass(&aq_pipeline[i], now, o->verify, cx);
+        AqGraph *next = run_pass(&aq_pipeline[i], now, o->verify, &inner);
         aq_graph_free(kept);
         if (!next)
             return NULL;

@@ -64,7 +64,7 @@ int aq_cli_choice(AqCli *cli, const char *option, int otherwise,
         {"no-cache", NULL, "compile everything anew"},                         \
         {"dump", "PASS",                                                       \
          "print the graph after a pass (input, simplify, "                     \
-         "split, tidy, fuse)"},                                                \
+         "split, tidy, fuse, choose)"},                                        \
         {"time-passes", NULL, "print what each pass takes"},                   \
     {                                                                          \
         "verify-passes", NULL,                                                 \

@@ -404,6 +404,43 @@ static void test_copying_keeps_the_place_and_the_copy_number(void **state)
     aq_graph_free(to);
 }
 
+/* A kernel, its body freed with the graph it came from. */
+static void test_copying_takes_the_body_along(void **state)
+{
+    (void)state;
+    AqGraph *from = aq_graph_new(), *to = aq_graph_new();
+    AqId map[2], x = input(from, "x", F32(2));
+    AqGraph *body = aq_graph_body(from);
+    AqAttr index = aq_int(AQ_KEY_INDEX, 0);
+    AqType type = F32(2);
+    AqId arg = aq_build(body, AQ_OP_arg, &type, NULL, 0, &index, 1);
+    aq_graph_output(body, "y", aq_unary(body, AQ_OP_exp, arg), false);
+    AqAttr attrs[] = {aq_text(AQ_KEY_KIND, "map"), aq_int(AQ_KEY_SCRATCH, 1),
+                      aq_body(body)};
+    AqId k = aq_build(from, AQ_OP_kernel, NULL, &x, 1, attrs, 3);
+    AqAttr more[] = {aq_text(AQ_KEY_ALGORITHM, "a"), aq_int(AQ_KEY_SCRATCH, 2)};
+    map[x] = aq_graph_copy_node(to, from, x, map);
+    map[k] = aq_graph_copy_with(to, from, k, map, more, 2);
+    aq_graph_output(to, "y", aq_result_node(to, map[k], 0), false);
+    aq_graph_free(from);
+    AqText text = {0};
+    aq_graph_print(to, &text);
+    assert_string_equal(text.data,
+                        "graph {\n"
+                        "  %0 = input {name=\"x\"} : f32[2]\n"
+                        "  %1 = kernel %0 {kind=\"map\", algorithm=\"a\", "
+                        "scratch=2, body={\n"
+                        "    %0 = arg {index=0} : f32[2]\n"
+                        "    %1 = exp %0 : f32[2]\n"
+                        "    output y = %1\n"
+                        "  }} : results\n"
+                        "  %2 = result %1 {index=0} : f32[2]\n"
+                        "  output y = %2\n"
+                        "}\n");
+    aq_text_free(&text);
+    aq_graph_free(to);
+}
+
 static void test_uses_and_liveness(void **state)
 {
     (void)state;
@@ -450,6 +487,7 @@ int main(void)
         cmocka_unit_test(test_builders_return_what_needs_no_node),
         cmocka_unit_test(test_builders),
         cmocka_unit_test(test_copying_keeps_the_place_and_the_copy_number),
+        cmocka_unit_test(test_copying_takes_the_body_along),
         cmocka_unit_test(test_uses_and_liveness),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -196,6 +196,22 @@ static void test_a_pass_twice_is_once(void **state)
         }
 }
 
+/* The last pass, whose input is a graph of kernels. */
+static void test_choosing_twice_is_once(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= GRAPHS; seed++) {
+        AqTarget target;
+        AqError error = {0};
+        AqPassContext cx = context(&target, &error);
+        AqGraph *g = training_graph(seed, 20);
+        AqGraph *kernels = after(aq_pass_named("fuse"), g, &cx);
+        aq_graph_free(g);
+        check_idempotent(aq_pass_named("choose"), kernels, seed);
+        aq_graph_free(kernels);
+    }
+}
+
 /* ---- large reductions, which split cuts ---- */
 
 /* Some dimensions of 1, primes, powers of two; some 10^5 elements. */
@@ -273,6 +289,7 @@ int main(void)
         cmocka_unit_test(test_gradients_are_slopes),
         cmocka_unit_test(test_the_pipeline_keeps_values),
         cmocka_unit_test(test_a_pass_twice_is_once),
+        cmocka_unit_test(test_choosing_twice_is_once),
         cmocka_unit_test(test_split_keeps_large_reductions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

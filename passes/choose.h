@@ -1,0 +1,30 @@
+/* What choices look at: a contraction's op and shapes, and nothing else. */
+#ifndef AQ_PASSES_CHOOSE_H
+#define AQ_PASSES_CHOOSE_H
+
+#include "passes/passes.h"
+
+typedef struct AqContractFacts {
+    AqOp op;
+    /* matmul: `batches` products of (m, k) by (k, n) */
+    int64_t batches, m, n, k;
+    /* convolutions, in all directions: x (images, x_h, x_w, in),
+     * w (kernel, in / groups, out), y (images, y_h, y_w, out) */
+    int64_t images, in, out, groups;
+    int64_t x_size[2], y_size[2], kernel[2], stride[2], dilation[2];
+    /* operands are arguments, perhaps in another shape; the kernel's only
+     * result is the contraction's value */
+    bool plain_operands, plain_result;
+} AqContractFacts;
+
+/* choose_facts.c */
+/* false: the kernel is no contraction. */
+bool aq_contract_facts(const AqNode *kernel, AqContractFacts *facts);
+
+/* choose_algorithm.c */
+/* The name of the algorithm for a contraction at this target.  `wanted` (may be
+ * NULL) is taken wherever it suits. */
+const char *aq_choose_algorithm(const AqContractFacts *facts,
+                                const AqTarget *target, const char *wanted);
+
+#endif
