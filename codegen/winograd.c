@@ -144,20 +144,60 @@ typedef struct Blocks {
     int64_t tiles, strips, pass, share_v, share_u;
 } Blocks;
 
-static Blocks choose(const AqWinograd *w, const AqTarget *target)
+/* What a tile costs in blocks of so many, in proportion: U streams past each
+ * block; beyond L2 V does so, too; the last blocks leave threads idle, of which
+ * there may be any number. */
+static double cost(const AqWinograd *w, const AqTarget *target,
+                   const AqTiles *t)
 {
-    int64_t tiles = w->tiles.samples * w->tiles.down * w->tiles.along;
-    Blocks b = {.pass = AQ_MIN(w->image.channels, AQ_KC), .share_u = 1};
-    int64_t each = 4 * AQ_POINTS *
-                   (round_up(w->image.channels, 64) + 16 + w->packing.columns);
-    b.tiles = AQ_MAX(target->l2 / each, target->registers / 3);
-    b.strips = w->strips;
-    if (tiles < 4 * b.tiles) {
-        b = (Blocks){.tiles = AQ_MIN(tiles, 4 * b.tiles),
-                     .strips = 1,
-                     .pass = 64,
-                     .share_v = 1};
+    static const struct {
+        int64_t threads;
+        double weight;
+    } likely[] = {{2, 0.5}, {4, 0.4}, {8, 0.1}};
+    int64_t tiles = t->unit_block * t->across;
+    int64_t rows = ceil_div(tiles, 4) * 4;
+    double bytes = 4.0 * (double)(AQ_POINTS * rows * w->passes * w->row);
+    double idle = 0, over = AQ_MAX(bytes / target->l2 - 1.25, 0);
+    for (int i = 0; i < AQ_COUNT(likely); i++) {
+        int64_t rounds = ceil_div(t->blocks, likely[i].threads);
+        idle += likely[i].weight * (double)(rounds * likely[i].threads) /
+                (double)t->blocks;
     }
+    return (1 + 6.0 / (double)tiles + 0.1 * over) * (double)rows /
+           (double)tiles * idle;
+}
+
+static int64_t choose_tiles(const AqWinograd *w, const AqTarget *target)
+{
+    enum { LEAST = 12, MOST = 48 };
+    int64_t best = LEAST;
+    double least = -1;
+    for (int64_t tiles = LEAST; tiles <= MOST; tiles++) {
+        AqTiles t = w->tiles;
+        aq_tiles_cut(&t, tiles);
+        double now = cost(w, target, &t);
+        if (least < 0 || now < least) {
+            least = now;
+            best = tiles;
+        }
+    }
+    return best;
+}
+
+static Blocks choose(AqWinograd *w, const AqTarget *target)
+{
+    enum { FEW = 64 }; /* tiles: one block, and tasks share the columns */
+    int64_t tiles = w->tiles.samples * w->tiles.down * w->tiles.along;
+    Blocks b = {.strips = w->strips, .pass = AQ_KC, .share_u = 1};
+    if (tiles > FEW) {
+        set_passes(w, b.pass);
+        b.tiles = choose_tiles(w, target);
+        return b;
+    }
+    int64_t strip = 4 * AQ_POINTS * w->packing.columns;
+    b = (Blocks){.tiles = tiles, .strips = 1, .pass = 64, .share_v = 1};
+    while (2 * b.pass <= AQ_KC && 2 * b.pass * strip <= target->l2 * 5 / 8)
+        b.pass *= 2;
     return b;
 }
 
@@ -185,7 +225,7 @@ static void set_room(Forward *f)
     int64_t columns = w->packing.columns, taps = 9 * 32 * columns;
     w->rows = w->tiles.unit_block * w->tiles.across + w->tile_rows;
     w->v_point = aq_point_stride(w->passes * w->rows * w->row);
-    w->u_point = w->pass * columns;
+    w->u_point = aq_point_stride(w->pass * columns);
     w->m_point = aq_point_stride(w->rows * columns);
     int64_t u = AQ_POINTS * w->u_point, v = AQ_POINTS * w->v_point;
     int64_t rows = round_up(aq_rows_floats(&w->image, &w->tiles), 16);
@@ -218,7 +258,8 @@ static AqStatus analyse(Forward *f, const AqContractKernel *k, AqError *error)
     set_room(f);
     f->tasks[STAGE_EVALUATE] = w->weights.tasks;
     f->tasks[STAGE_WEIGHTS] = w->share_u ? w->strips * w->passes : 0;
-    f->tasks[STAGE_TILES] = w->share_v ? w->tiles.blocks : 0;
+    f->tasks[STAGE_TILES] =
+        w->share_v ? w->tiles.samples * w->tiles.segments : 0;
     f->tasks[STAGE_RUN] = w->tiles.blocks * ceil_div(w->strips, w->strip_block);
     return AQ_OK;
 }
@@ -260,7 +301,9 @@ AqStatus aq_winograd_link_micro(AqCodePlan *plan, const AqMicroKey *wanted,
 static void mark_heights(const AqWinograd *w, bool *used)
 {
     for (int64_t block = 0; block < w->tiles.blocks; block++) {
-        int64_t tiles = aq_tiles_of_block(&w->tiles, block);
+        int64_t first = block * w->tiles.unit_block;
+        int64_t tiles =
+            aq_tiles_between(&w->tiles, first, first + w->tiles.unit_block);
         used[w->tile_rows] |= tiles >= w->tile_rows;
         if (tiles % w->tile_rows)
             used[aq_packed_height(tiles % w->tile_rows, (int)w->tile_rows)] =

@@ -76,7 +76,8 @@ typedef struct AqUnit {
     bool below; /* the unit before it in its task stands right above */
 } AqUnit;
 
-int64_t aq_tiles_of_block(const AqTiles *t, int64_t block);
+/* Of units first .. end - 1. */
+int64_t aq_tiles_between(const AqTiles *t, int64_t first, int64_t end);
 AqUnit aq_tile_unit(const AqTiles *t, int64_t unit, int64_t first);
 
 /* Floats of a row of pixels of a unit, and of the buffer of its rows. */
@@ -95,8 +96,8 @@ AqTileImage aq_tile_image(const AqContractKernel *k, int which);
 AqStatus aq_winograd_link_image(AqCodePlan *plan, const AqContractKernel *k,
                                 const AqTileImage *im, int which, size_t offset,
                                 AqError *error);
-/* Of points that many floats each: such that they lie in different sets of the
- * cache. */
+/* For pieces of that many floats, of which the same place is used in turn: such
+ * that they lie in different sets of the cache. */
 int64_t aq_point_stride(int64_t floats);
 AqStatus aq_winograd_link_micro(AqCodePlan *plan, const AqMicroKey *key,
                                 size_t offset, AqError *error);

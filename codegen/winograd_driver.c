@@ -88,19 +88,19 @@ static void transform_unit(const AqWinograd *w, int64_t count, int64_t at,
         }
 }
 
-/* All tiles of a block; returns how many there are. */
-static int64_t transform_block(const AqWinograd *w, int64_t block,
-                               void *const *buffers, float *rows, float *v)
+/* Units first .. end - 1, whose tiles are rows `at` and on of V; returns where
+ * they end. */
+static int64_t transform_units(const AqWinograd *w, int64_t first, int64_t end,
+                               int64_t at, void *const *buffers, float *rows,
+                               float *v)
 {
-    int64_t first = block * w->tiles.unit_block, tiles = 0;
-    int64_t end = AQ_MIN(first + w->tiles.unit_block, w->tiles.units);
     for (int64_t i = first; i < end; i++) {
         AqUnit unit = aq_tile_unit(&w->tiles, i, first);
         aq_fill_rows(&w->image, &w->tiles, &unit, buffers, rows);
-        transform_unit(w, unit.count, tiles, rows, v);
-        tiles += unit.count;
+        transform_unit(w, unit.count, at, rows, v);
+        at += unit.count;
     }
-    return tiles;
+    return at;
 }
 
 static float *shared_v(const AqWinograd *w, void *const *buffers, int64_t block)
@@ -109,13 +109,19 @@ static float *shared_v(const AqWinograd *w, void *const *buffers, int64_t block)
            block * AQ_POINTS * w->v_point;
 }
 
+/* A task is a column of units, which may lie in several blocks. */
 void aq_winograd_tiles(const void *closure, void *const *buffers, int64_t first,
                        int64_t last, void *scratch)
 {
     const AqWinograd *w = closure;
-    for (int64_t block = first; block < last; block++)
-        transform_block(w, block, buffers, scratch,
-                        shared_v(w, buffers, block));
+    int64_t size = w->tiles.unit_block;
+    for (int64_t i = first * w->tiles.down; i < last * w->tiles.down;) {
+        int64_t block = i / size, column = i / w->tiles.down;
+        int64_t end = AQ_MIN((block + 1) * size, (column + 1) * w->tiles.down);
+        transform_units(w, i, end, aq_tiles_between(&w->tiles, block * size, i),
+                        buffers, scratch, shared_v(w, buffers, block));
+        i = end;
+    }
 }
 
 /* ---- products ---- */
@@ -174,6 +180,9 @@ void aq_winograd_run(const void *closure, void *const *buffers, int64_t first,
     const AqWinograd *w = closure;
     for (int64_t task = first; task < last; task++) {
         int64_t block = task % w->tiles.blocks;
+        int64_t first_unit = block * w->tiles.unit_block;
+        int64_t end_unit =
+            AQ_MIN(first_unit + w->tiles.unit_block, w->tiles.units);
         int64_t strip0 = task / w->tiles.blocks * w->strip_block;
         float *m = scratch, *pixels = m + AQ_POINTS * w->m_point;
         float *own_u = pixels + w->pixel_floats;
@@ -182,9 +191,9 @@ void aq_winograd_run(const void *closure, void *const *buffers, int64_t first,
         int64_t tiles;
         if (w->share_v) {
             v = shared_v(w, buffers, block);
-            tiles = aq_tiles_of_block(&w->tiles, block);
+            tiles = aq_tiles_between(&w->tiles, first_unit, end_unit);
         } else {
-            tiles = transform_block(w, block, buffers,
+            tiles = transform_units(w, first_unit, end_unit, 0, buffers,
                                     own_v + AQ_POINTS * w->v_point, own_v);
         }
         for (int64_t strip = strip0;

@@ -31,11 +31,10 @@ AqUnit aq_tile_unit(const AqTiles *t, int64_t unit, int64_t first)
                     .below = unit > first && unit % t->down > 0};
 }
 
-int64_t aq_tiles_of_block(const AqTiles *t, int64_t block)
+int64_t aq_tiles_between(const AqTiles *t, int64_t first, int64_t end)
 {
-    int64_t first = block * t->unit_block, tiles = 0;
-    int64_t end = AQ_MIN(first + t->unit_block, t->units);
-    for (int64_t unit = first; unit < end; unit++)
+    int64_t tiles = 0;
+    for (int64_t unit = first; unit < AQ_MIN(end, t->units); unit++)
         tiles += aq_tile_unit(t, unit, first).count;
     return tiles;
 }
@@ -47,7 +46,7 @@ static int64_t border(const AqTileImage *im)
 
 int64_t aq_row_floats(const AqTileImage *im, const AqTiles *t)
 {
-    return (AQ_TILE * t->across + border(im)) * im->channels;
+    return aq_point_stride((AQ_TILE * t->across + border(im)) * im->channels);
 }
 
 int64_t aq_rows_floats(const AqTileImage *im, const AqTiles *t)

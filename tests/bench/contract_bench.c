@@ -273,7 +273,8 @@ static int bench(const Layer *l, const AqTarget *target, int rounds,
         AqType type[3];
         AqId kernel = conv_kernel(graph, body, l, direction, type);
         AqKernelLayout layout;
-        AqCompileOptions options = {.threads = 1, .no_cache = true};
+        AqCompileOptions options = {
+            .threads = 1, .no_cache = true, .dump_dir = getenv("AQ_DUMP")};
         AqCode *code = NULL;
         if (!graph->error.status &&
             !aq_kernel_layout(graph, kernel, target, &layout, &error))
