@@ -65,14 +65,20 @@ void aq_winograd_weight_tiles(const void *closure, void *const *buffers,
 
 typedef struct Block {
     int64_t row0, row1, strip0, strip1; /* register tiles, strips */
+    int64_t slice, tile0, tile1;
 } Block;
 
 static Block block_of(const AqWinogradWeight *w, int64_t task)
 {
     int64_t down = ceil_div(w->row_tiles, w->row_block);
+    int64_t across = ceil_div(w->strips, w->strip_block);
     int64_t row = task % down * w->row_block;
-    int64_t strip = task / down * w->strip_block;
-    return (Block){.row0 = row,
+    int64_t strip = task / down % across * w->strip_block;
+    int64_t slice = task / down / across;
+    return (Block){.slice = slice,
+                   .tile0 = slice * w->slice,
+                   .tile1 = AQ_MIN((slice + 1) * w->slice, w->n_tiles),
+                   .row0 = row,
                    .row1 = AQ_MIN(row + w->row_block, w->row_tiles),
                    .strip0 = strip,
                    .strip1 = AQ_MIN(strip + w->strip_block, w->strips)};
@@ -110,30 +116,48 @@ static void add_tiles(const AqWinogradWeight *w, const Block *block,
             int height = aq_packed_height(rows_of(w, row), (int)w->tile_rows);
             w->micro[left > w->vector][height](
                 a, b, sums_at(w, block, m, row, strip), w->panel, w->columns,
-                from > 0, &all, 1, ahead, LINE);
+                from > block->tile0, &all, 1, ahead, LINE);
             ahead += count / 2 * LINE;
         }
     }
 }
 
+/* A register tile's taps through the epilogue. */
+static void store_taps(const AqWinogradWeight *w, void *const *buffers,
+                       int64_t row, int64_t strip, const float *taps)
+{
+    int64_t floats = w->tile_rows * w->columns, o = strip * w->columns;
+    int64_t n = AQ_MIN(w->columns, w->image[AQ_WINOGRAD_DY].channels - o);
+    for (int64_t tap = 0; tap < AQ_WINOGRAD_TAPS; tap++) {
+        int64_t index[AQ_MAX_RANK] = {tap / 3, tap % 3, row * w->tile_rows, o};
+        aq_store_rows(&w->storing, buffers, taps + tap * floats, index, 1,
+                      rows_of(w, row), n);
+    }
+}
+
+/* A slice's taps of a register tile. */
+static float *slice_taps(const AqWinogradWeight *w, void *const *buffers,
+                         int64_t slice, int64_t row, int64_t strip)
+{
+    int64_t tile = (slice * w->row_tiles + row) * w->strips + strip;
+    return workspace(w, buffers) + w->sums_at +
+           tile * AQ_WINOGRAD_TAPS * w->tile_rows * w->columns;
+}
+
 static void transform_back(const AqWinogradWeight *w, const Block *block,
-                           void *const *buffers, float *m, float *taps)
+                           void *const *buffers, float *m, float *scratch)
 {
     int64_t floats = w->tile_rows * w->columns;
     for (int64_t strip = block->strip0; strip < block->strip1; strip++)
         for (int64_t row = block->row0; row < block->row1; row++) {
+            float *taps = scratch;
+            if (w->slices > 1)
+                taps = slice_taps(w, buffers, block->slice, row, strip);
             w->transform_back(sums_at(w, block, m, row, strip),
                               AQ_PATCH * w->m_point, w->m_point, taps,
                               3 * floats, floats, floats / w->vector);
-            int64_t o = strip * w->columns;
-            int64_t n =
-                AQ_MIN(w->columns, w->image[AQ_WINOGRAD_DY].channels - o);
-            for (int64_t tap = 0; tap < 9; tap++) {
-                int64_t index[AQ_MAX_RANK] = {tap / 3, tap % 3,
-                                              row * w->tile_rows, o};
-                aq_store_rows(&w->storing, buffers, taps + tap * floats, index,
-                              1, rows_of(w, row), n);
-            }
+            if (w->slices == 1)
+                store_taps(w, buffers, row, strip, taps);
         }
 }
 
@@ -146,11 +170,35 @@ void aq_winograd_weight_run(const void *closure, void *const *buffers,
     for (int64_t task = first; task < last; task++) {
         Block block = block_of(w, task);
         for (int64_t point = 0; point < AQ_POINTS; point++)
-            for (int64_t from = 0; from < w->n_tiles; from += w->pass)
+            for (int64_t from = block.tile0; from < block.tile1;
+                 from += w->pass)
                 add_tiles(w, &block, work + w->v_at + point * w->v_point,
                           work + w->d_at + point * w->d_point, from,
-                          AQ_MIN(w->pass, w->n_tiles - from),
+                          AQ_MIN(w->pass, block.tile1 - from),
                           m + point * w->m_point);
         transform_back(w, &block, buffers, m, taps);
+    }
+}
+
+/* ---- stage: slices together, in order ---- */
+
+void aq_winograd_weight_join(const void *closure, void *const *buffers,
+                             int64_t first, int64_t last, void *scratch)
+{
+    const AqWinogradWeight *w = closure;
+    int64_t count = AQ_WINOGRAD_TAPS * w->tile_rows * w->columns;
+    float *sums = scratch;
+    for (int64_t task = first; task < last; task++) {
+        int64_t row = task / w->strips, strip = task % w->strips;
+        const float *from = slice_taps(w, buffers, 0, row, strip);
+        const float *more = slice_taps(w, buffers, 1, row, strip);
+        for (int64_t i = 0; i < count; i++)
+            sums[i] = from[i] + more[i];
+        for (int64_t s = 2; s < w->slices; s++) {
+            more = slice_taps(w, buffers, s, row, strip);
+            for (int64_t i = 0; i < count; i++)
+                sums[i] += more[i];
+        }
+        store_taps(w, buffers, row, strip, sums);
     }
 }

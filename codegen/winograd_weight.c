@@ -1,8 +1,14 @@
-/* The weight gradient by Winograd: a closure for its driver, leaves, and two
- * stages: both images into the domain of the transform -> products and back. */
+/* The weight gradient by Winograd: a closure for its driver, leaves, and two or
+ * three stages:
+ *
+ *   both images into the domain of the transform -> products and back -> slices
+ *
+ * A task keeps the sums of its block, for all points, in L2; the larger the
+ * block, the less often V and D stream past it.  Where that leaves few tasks,
+ * the tiles are cut into slices, whose results are added at the end. */
 #include "codegen/winograd_weight.h"
 
-enum { STAGE_TILES, STAGE_RUN, STAGES };
+enum { STAGE_TILES, STAGE_RUN, STAGE_JOIN, STAGES };
 
 typedef struct Weight {
     const AqContractKernel *k;
@@ -34,25 +40,71 @@ static void set_images(Weight *f)
     w->n_tiles = w->tiles.samples * w->tiles.down * w->tiles.along;
 }
 
-/* Of the first stage: tiles a task; of the second: register tiles and strips
- * a task, tiles a pass. */
+/* {tiles a task of the first stage; register tiles, strips, slices of the
+ * second, and tiles a pass of its products} */
+typedef struct Blocks {
+    int64_t tiles, rows, strips, slices, pass;
+} Blocks;
+
+/* What a product costs, in proportion: V streams past every block of strips and
+ * D past every block of rows; slices are transformed back each; the last tasks
+ * leave threads idle. */
+static double cost(const AqWinogradWeight *w, const Blocks *b)
+{
+    enum { THREADS = 4 };
+    double tasks = (double)(ceil_div(w->row_tiles, b->rows) *
+                            ceil_div(w->strips, b->strips) * b->slices);
+    double even = (double)w->row_tiles /
+                  (double)(ceil_div(w->row_tiles, b->rows) * b->rows) *
+                  (double)w->strips /
+                  (double)(ceil_div(w->strips, b->strips) * b->strips);
+    double traffic = 10.0 / (double)(b->rows * w->tile_rows) +
+                     10.0 / (double)(b->strips * w->columns);
+    double slices = 12.0 * (double)b->slices / (double)w->n_tiles;
+    return (1 + traffic + slices) * (1 + THREADS / (2 * tasks)) /
+           (0.5 + 0.5 * even);
+}
+
+static Blocks choose(const AqWinogradWeight *w, const AqTarget *target)
+{
+    enum { TILES = 16, PASS = 128, LEAST_SLICE = 64 };
+    int64_t panel = w->panel / w->tile_rows;
+    int64_t tile = 4 * AQ_POINTS * w->tile_rows * w->columns;
+    Blocks best = {TILES, 1, 1, 1, PASS};
+    double least = -1;
+    for (int64_t i = 1; i <= ceil_div(w->row_tiles, panel); i++)
+        for (int64_t j = 1; j <= w->strips; j++) {
+            Blocks b = {.tiles = TILES, .pass = PASS, .strips = j};
+            b.rows = AQ_MIN(i * panel, w->row_tiles);
+            if (b.rows * j * tile > target->l2 + target->l2 / 4)
+                break;
+            for (b.slices = 1;
+                 b.slices == 1 || b.slices * LEAST_SLICE <= w->n_tiles;
+                 b.slices *= 2) {
+                double now = cost(w, &b);
+                if (least < 0 || now < least)
+                    best = b;
+                least = least < 0 ? now : AQ_MIN(least, now);
+            }
+        }
+    return best;
+}
+
 static void set_blocks(Weight *f)
 {
-    enum { TILES = 16, PASS = 128, SUMS = 8, FEW = 12 };
     AqWinogradWeight *w = &f->w;
-    const AqNode *kernel = f->k->kernel->node;
-    int64_t per_panel = w->panel / w->tile_rows;
-    int64_t tiles = TILES, rows = per_panel, strips = SUMS / per_panel;
-    int64_t pass = PASS;
-    if (w->panels * ceil_div(w->strips, strips) < FEW)
-        strips = 1;
-    int64_t *field[] = {&tiles, &rows, &strips, &pass};
+    const AqKernel *kernel = f->k->kernel;
+    Blocks b = choose(w, kernel->target);
+    int64_t *field[] = {&b.tiles, &b.rows, &b.strips, &b.slices, &b.pass};
     for (int i = 0; i < AQ_COUNT(field); i++)
-        *field[i] = AQ_MAX(aq_attr_at(kernel, AQ_KEY_BLOCKS, i, *field[i]), 1);
-    aq_tiles_cut(&w->tiles, tiles);
-    w->row_block = AQ_MIN(rows, w->row_tiles);
-    w->strip_block = AQ_MIN(strips, w->strips);
-    w->pass = pass;
+        *field[i] =
+            AQ_MAX(aq_attr_at(kernel->node, AQ_KEY_BLOCKS, i, *field[i]), 1);
+    aq_tiles_cut(&w->tiles, b.tiles);
+    w->row_block = AQ_MIN(b.rows, w->row_tiles);
+    w->strip_block = AQ_MIN(b.strips, w->strips);
+    w->slice = ceil_div(w->n_tiles, b.slices);
+    w->slices = ceil_div(w->n_tiles, w->slice);
+    w->pass = b.pass;
 }
 
 static void set_room(Weight *f)
@@ -64,9 +116,13 @@ static void set_room(Weight *f)
     w->m_point = aq_point_stride(w->row_block * w->strip_block * tile);
     for (int i = 0; i < 2; i++)
         rows = AQ_MAX(rows, aq_rows_floats(&w->image[i], &w->tiles));
-    f->scratch = AQ_MAX(rows, AQ_POINTS * w->m_point + 9 * tile);
+    int64_t taps = AQ_WINOGRAD_TAPS * tile;
+    f->scratch = AQ_MAX(rows, AQ_POINTS * w->m_point + taps);
     w->d_at = AQ_POINTS * w->v_point;
-    f->workspace = w->d_at + AQ_POINTS * w->d_point;
+    w->sums_at = w->d_at + AQ_POINTS * w->d_point;
+    f->workspace = w->sums_at;
+    if (w->slices > 1)
+        f->workspace += w->slices * w->row_tiles * w->strips * taps;
 }
 
 static void analyse(Weight *f, const AqContractKernel *k)
@@ -89,7 +145,8 @@ static void analyse(Weight *f, const AqContractKernel *k)
     set_room(f);
     f->tasks[STAGE_TILES] = 2 * w->tiles.blocks;
     f->tasks[STAGE_RUN] = ceil_div(w->row_tiles, w->row_block) *
-                          ceil_div(w->strips, w->strip_block);
+                          ceil_div(w->strips, w->strip_block) * w->slices;
+    f->tasks[STAGE_JOIN] = w->slices > 1 ? w->row_tiles * w->strips : 0;
 }
 
 AqStatus aq_winograd_weight_layout(const AqContractKernel *k,
@@ -97,8 +154,8 @@ AqStatus aq_winograd_weight_layout(const AqContractKernel *k,
 {
     Weight f;
     analyse(&f, k);
-    *layout = (AqKernelLayout){.n_stages = STAGES,
-                               .tasks = {f.tasks[0], f.tasks[1]},
+    *layout = (AqKernelLayout){.n_stages = f.tasks[STAGE_JOIN] ? 3 : 2,
+                               .tasks = {f.tasks[0], f.tasks[1], f.tasks[2]},
                                .workspace = f.workspace * 4 + 64,
                                .scratch = f.scratch * 4};
     return error->status;
@@ -150,6 +207,13 @@ static AqStatus link_micro(AqCodePlan *plan, const AqWinogradWeight *w,
     return AQ_OK;
 }
 
+static AqStatus link_storing(AqCodePlan *plan, const Weight *f, AqError *error)
+{
+    return aq_contract_link_storing(plan, f->k,
+                                    f->w.image[AQ_WINOGRAD_DY].channels,
+                                    offsetof(AqWinogradWeight, storing), error);
+}
+
 static AqStatus link_run(AqCodePlan *plan, const Weight *f, AqError *error)
 {
     if (link_micro(plan, &f->w, error) ||
@@ -157,9 +221,7 @@ static AqStatus link_run(AqCodePlan *plan, const Weight *f, AqError *error)
                                    offsetof(AqWinogradWeight, transform_back),
                                    error))
         return error->status;
-    return aq_contract_link_storing(plan, f->k,
-                                    f->w.image[AQ_WINOGRAD_DY].channels,
-                                    offsetof(AqWinogradWeight, storing), error);
+    return link_storing(plan, f, error);
 }
 
 AqStatus aq_winograd_weight_plan(AqCodePlan *plan, const AqContractKernel *k,
@@ -172,6 +234,11 @@ AqStatus aq_winograd_weight_plan(AqCodePlan *plan, const AqContractKernel *k,
         link_tiles(plan, &f, error) ||
         aq_code_plan_c_stage(plan, aq_winograd_weight_run, &f.w, sizeof f.w) ||
         link_run(plan, &f, error))
+        return error->status ? error->status : AQ_NO_MEMORY;
+    if (f.tasks[STAGE_JOIN] == 0)
+        return AQ_OK;
+    if (aq_code_plan_c_stage(plan, aq_winograd_weight_join, &f.w, sizeof f.w) ||
+        link_storing(plan, &f, error))
         return error->status ? error->status : AQ_NO_MEMORY;
     return AQ_OK;
 }

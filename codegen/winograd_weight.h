@@ -5,7 +5,7 @@
 
 #include "codegen/winograd.h"
 
-enum { AQ_WINOGRAD_X, AQ_WINOGRAD_DY };
+enum { AQ_WINOGRAD_X, AQ_WINOGRAD_DY, AQ_WINOGRAD_TAPS = 9 };
 
 /* Matrices of floats: V (points; panels; tiles, panel) of x, D (points; strips;
  * tiles, columns) of dy, and the sums M of a task (points; strips; register
@@ -19,12 +19,17 @@ typedef struct AqWinogradWeight {
     int64_t strips, columns; /* of dy, the same */
     int64_t tile_rows, row_tiles, vector;
     int64_t row_block, strip_block; /* of a task: register tiles, strips */
+    int64_t slices,
+        slice;       /* the tiles, in pieces of so many that tasks share */
+    int64_t sums_at; /* of slices, if several: (slices; row tiles; strips;
+                        taps; tile_rows, columns) */
     int64_t v_at, d_at, v_point, d_point, m_point;
     AqStoring storing;
     AqTransformFn *transform[2], *transform_back;
     AqMicroFn *micro[2][AQ_MOST_ROWS + 1]; /* [two vectors][height] */
 } AqWinogradWeight;
 
-AqTaskFn aq_winograd_weight_tiles, aq_winograd_weight_run;
+AqTaskFn aq_winograd_weight_tiles, aq_winograd_weight_run,
+    aq_winograd_weight_join;
 
 #endif
