@@ -1,18 +1,22 @@
 /* Which algorithm computes a contraction: a fixed table for each level of
  * instructions.  Code generation has a file for each name (codegen/contract.c).
  *
- * `suits` says what an algorithm can compute, `wins` where it is the fastest;
- * the first row that does both is taken.  The figures behind a `wins` stand
- * above it. */
+ * `suits` says what an algorithm can compute, `wins` where it is the fastest,
+ * `blocks` how it cuts the work; the first row that suits and wins is taken.
+ * The figures behind a `wins` stand above it. */
 #include "passes/choose.h"
 
 #include <string.h>
 
 typedef bool Predicate(const AqContractFacts *facts, const AqTarget *target);
 
+typedef int Blocks(const AqContractFacts *facts, const AqTarget *target,
+                   int64_t *blocks);
+
 typedef struct Algorithm {
     const char *name;
     Predicate *suits, *wins;
+    Blocks *blocks; /* NULL: it has none */
 } Algorithm;
 
 /* ---- winograd: a quarter of the multiplications ---- */
@@ -52,8 +56,8 @@ static bool always(const AqContractFacts *facts, const AqTarget *target)
 /* ---- the table ---- */
 
 static const Algorithm algorithms[] = {
-    {"winograd", is_plain_3x3, wins_winograd},
-    {"gemm", always, always},
+    {"winograd", is_plain_3x3, wins_winograd, NULL},
+    {"gemm", always, always, aq_choose_gemm_blocks},
 };
 
 const char *aq_algorithm_name(int i)
@@ -61,16 +65,30 @@ const char *aq_algorithm_name(int i)
     return i < AQ_COUNT(algorithms) ? algorithms[i].name : NULL;
 }
 
+static const Algorithm *named(const char *name)
+{
+    for (int i = 0; i < AQ_COUNT(algorithms); i++)
+        if (!strcmp(algorithms[i].name, name))
+            return &algorithms[i];
+    return NULL;
+}
+
 const char *aq_choose_algorithm(const AqContractFacts *facts,
                                 const AqTarget *target, const char *wanted)
 {
-    for (int i = 0; wanted && i < AQ_COUNT(algorithms); i++)
-        if (!strcmp(algorithms[i].name, wanted) &&
-            algorithms[i].suits(facts, target))
-            return algorithms[i].name;
+    const Algorithm *asked = wanted ? named(wanted) : NULL;
+    if (asked && asked->suits(facts, target))
+        return asked->name;
     for (int i = 0; i < AQ_COUNT(algorithms); i++)
         if (algorithms[i].suits(facts, target) &&
             algorithms[i].wins(facts, target))
             return algorithms[i].name;
     return NULL;
+}
+
+int aq_choose_blocks(const char *algorithm, const AqContractFacts *facts,
+                     const AqTarget *target, int64_t *blocks)
+{
+    const Algorithm *row = named(algorithm);
+    return row && row->blocks ? row->blocks(facts, target, blocks) : 0;
 }
