@@ -129,7 +129,11 @@ typedef struct AqContractAlgorithm {
                      AqError *error);
 } AqContractAlgorithm;
 
-extern const AqContractAlgorithm aq_algorithm_gemm, aq_algorithm_winograd;
+extern const AqContractAlgorithm aq_algorithm_gemm, aq_algorithm_blas,
+    aq_algorithm_winograd;
+
+/* blas.c: OpenBLAS's own words, or why it cannot be used. */
+const char *aq_blas_version(void);
 
 /* Links the stage made last to a unit, at `offset` of its closure. */
 AqStatus aq_contract_link(AqCodePlan *plan, size_t offset, int unit,

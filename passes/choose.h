@@ -31,8 +31,10 @@ const char *aq_choose_algorithm(const AqContractFacts *facts,
 int aq_choose_blocks(const char *algorithm, const AqContractFacts *facts,
                      const AqTarget *target, int64_t *blocks);
 
-/* choose_blocks.c: rows, columns, k, slices */
+/* choose_blocks.c: rows, columns, k, slices; rows, columns */
 int aq_choose_gemm_blocks(const AqContractFacts *facts, const AqTarget *target,
+                          int64_t *blocks);
+int aq_choose_blas_blocks(const AqContractFacts *facts, const AqTarget *target,
                           int64_t *blocks);
 
 #endif

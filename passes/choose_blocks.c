@@ -1,6 +1,6 @@
-/* Sizes of blocks for the algorithm `gemm`, a pure function of op, shapes and
- * target: rows and columns of a task's block of the result, terms of one pass
- * over k, and slices of k that tasks sum apart.
+/* Sizes of blocks, a pure function of op, shapes and target.  For `gemm`: rows
+ * and columns of a task's block of the result, terms of one pass over k, and
+ * slices of k that tasks sum apart.
  *
  * All sizes that make sense are tried against a rough model of the cost of a
  * multiply-add, in which only the proportions matter:
@@ -150,4 +150,24 @@ int aq_choose_gemm_blocks(const AqContractFacts *facts, const AqTarget *target,
     blocks[2] = b.k;
     blocks[3] = b.slices;
     return 4;
+}
+
+/* ---- blas ---- */
+
+/* The longer side is cut until there are tasks enough: the library packs its
+ * operands anew in each. */
+int aq_choose_blas_blocks(const AqContractFacts *facts, const AqTarget *target,
+                          int64_t *blocks)
+{
+    enum { TASKS = 8, LEAST = 64, MOST = 1 << 20, LINE = 16 };
+    Shape s = shape_of(facts, aq_tile_rows(target));
+    int64_t size[] = {s.m, AQ_MAX(s.n, 1)};
+    int longer = size[1] > size[0];
+    int64_t pieces = ceil_div(TASKS, s.products);
+    int64_t piece = AQ_MAX(ceil_div(size[longer], pieces), LEAST);
+    while (piece > LEAST && piece * size[!longer] > MOST)
+        piece /= 2;
+    blocks[longer] = AQ_MIN(ceil_div(piece, LINE) * LINE, size[longer]);
+    blocks[!longer] = size[!longer];
+    return 2;
 }

@@ -322,7 +322,9 @@ static const struct {
     const char *algorithm;
     double factor;
 } errors[] = {
-    {"gemm", 6}, {"winograd", 60}, /* factors up to 8 * 8, and differences */
+    {"gemm", 6},
+    {"blas", 6},
+    {"winograd", 60}, /* factors up to 8 * 8, and differences */
 };
 
 static double error_of(const char *algorithm)
