@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-static const AqContractAlgorithm *const algorithms[] = {&aq_algorithm_gemm,
-                                                        &aq_algorithm_winograd};
+static const AqContractAlgorithm *const algorithms[] = {
+    &aq_algorithm_gemm, &aq_algorithm_winograd, &aq_algorithm_blas};
 
 /* ---- the body ---- */
 

@@ -8,7 +8,6 @@
  *   contract_form.c     an op and its operands as parts of the normal form
  *   contract_view.c     which strided piece of an argument an operand is
  *   gemm.c              the algorithm `gemm`: closure, units and stages
- *   contract_blocks.c   its sizes of blocks, from shapes and target alone
  *   contract_driver.c   its loops: tasks, tiles, stores
  *   contract_panels.c   operands into panels
  *   contract_pack.c     leaves that copy, transpose and evaluate operands
@@ -41,17 +40,6 @@ typedef enum AqPanel {
     AQ_PANEL_ROWS, /* a tile is copied to [rows][AQ_ROW] */
     AQ_PANEL_K,    /* read where it lies, segment by segment */
 } AqPanel;
-
-/* The register tile of a target: rows, and floats across. */
-static inline int aq_tile_rows(const AqTarget *target)
-{
-    return target->registers == 32 ? 12 : 6;
-}
-
-static inline int aq_tile_columns(const AqTarget *target)
-{
-    return 2 * target->vector;
-}
 
 /* ---- leaves ---- */
 
@@ -141,7 +129,11 @@ typedef struct AqContractAlgorithm {
                      AqError *error);
 } AqContractAlgorithm;
 
-extern const AqContractAlgorithm aq_algorithm_gemm, aq_algorithm_winograd;
+extern const AqContractAlgorithm aq_algorithm_gemm, aq_algorithm_blas,
+    aq_algorithm_winograd;
+
+/* blas.c: OpenBLAS's own words, or why it cannot be used. */
+const char *aq_blas_version(void);
 
 /* Links the stage made last to a unit, at `offset` of its closure. */
 AqStatus aq_contract_link(AqCodePlan *plan, size_t offset, int unit,
@@ -183,25 +175,13 @@ typedef enum AqBPlace {
     AQ_B_TASK,     /* packed by every task, strip by strip */
 } AqBPlace;
 
-/* What aq_contract_choose decides; the attribute `blocks` overrides it. */
+/* The attribute `blocks`; where B lies is up to gemm.c, unless it is given. */
 typedef struct AqBlocks {
     int64_t rows, columns; /* of a task's block of the result */
     int64_t k;             /* of one pass; at most AQ_KC */
     int64_t slices;        /* of k, added in order by a last stage */
     int64_t b_place;
 } AqBlocks;
-
-typedef struct AqContractShape {
-    int64_t products; /* parts times batches */
-    int64_t m, n, k;  /* of the largest part */
-    int64_t tiles;    /* register tiles along m */
-    int64_t taps;     /* that read A once: in form "rows" each copies it */
-    int64_t b_stride; /* of k where B can be read in place, else 0 */
-    bool by_rows;     /* form "rows" */
-} AqContractShape;
-
-void aq_contract_choose(const AqContractShape *shape, const AqTarget *target,
-                        AqBlocks *blocks);
 
 /* An operand that is evaluated into the workspace before anything else. */
 typedef struct AqMaterial {

@@ -72,35 +72,41 @@ static AqStatus form(Contract *k, AqError *error)
     return AQ_OK;
 }
 
-static AqContractShape shape_of(const AqContraction *c, int tile_rows)
+/* B is best read where it lies, strip by strip, but for rows that are far apart
+ * next to an A that is read in place as well.  Transposed, it is packed once
+ * for all tasks where there are many. */
+static int64_t place_of_b(const AqContraction *c, const AqBlocks *b,
+                          int64_t stride)
 {
-    const AqPart *p = c->parts;
-    AqContractShape shape = {
-        .products = c->n_parts * c->batches,
-        .by_rows = c->panel == AQ_PANEL_ROWS,
-        .taps = c->panel == AQ_PANEL_K ? p->m / p->group : 1,
-        .b_stride = p->b_n == 1 && p->b_channels == p->k ? p->b_j : 0};
-    for (; p < c->parts + c->n_parts; p++) {
-        shape.m = AQ_MAX(shape.m, p->m);
-        shape.n = AQ_MAX(shape.n, p->n);
-        shape.k = AQ_MAX(shape.k, p->k);
-        shape.tiles = AQ_MAX(shape.tiles,
-                             p->m / p->group * ceil_div(p->group, tile_rows));
-    }
-    return shape;
+    enum { FAR = 1024, FEW_BLOCKS = 2 };
+    int64_t m = 0;
+    for (const AqPart *p = c->parts; p < c->parts + c->n_parts; p++)
+        m = AQ_MAX(m, p->m);
+    if (stride && (c->panel == AQ_PANEL_ROWS || stride <= FAR))
+        return AQ_B_IN_PLACE;
+    return ceil_div(m, b->rows) <= FEW_BLOCKS ? AQ_B_TASK : AQ_B_SHARED;
 }
 
+/* What the kernel says (passes/choose_blocks.c); else sizes that fit L2. */
 static AqBlocks blocks_of(Contract *k)
 {
-    AqContractShape shape = shape_of(k->c, aq_tile_rows(k->kernel->target));
-    AqBlocks b;
-    aq_contract_choose(&shape, k->kernel->target, &b);
-    int64_t *field[] = {&b.rows, &b.columns, &b.k, &b.slices, &b.b_place};
+    enum { TILES = 20, STRIPS = 4 };
+    const AqPart *p = k->c->parts;
+    const AqTarget *target = k->kernel->target;
+    int64_t stride = p->b_n == 1 && p->b_channels == p->k ? p->b_j : 0;
+    AqBlocks b = {.rows = (int64_t)TILES * aq_tile_rows(target),
+                  .columns = (int64_t)STRIPS * aq_tile_columns(target),
+                  .k = AQ_KC,
+                  .slices = 1};
+    int64_t *field[] = {&b.rows, &b.columns, &b.k, &b.slices};
     for (int i = 0; i < AQ_COUNT(field); i++)
-        *field[i] = aq_attr_at(k->kernel->node, AQ_KEY_BLOCKS, i, *field[i]);
-    b.k = AQ_MAX(AQ_MIN(b.k, AQ_KC), 1);
+        *field[i] =
+            AQ_MAX(aq_attr_at(k->kernel->node, AQ_KEY_BLOCKS, i, *field[i]), 1);
+    b.k = AQ_MIN(b.k, AQ_KC);
+    b.b_place = aq_attr_at(k->kernel->node, AQ_KEY_BLOCKS, AQ_COUNT(field),
+                           place_of_b(k->c, &b, stride));
     if (b.b_place < 0 || b.b_place > AQ_B_TASK ||
-        (b.b_place == AQ_B_IN_PLACE && !shape.b_stride))
+        (b.b_place == AQ_B_IN_PLACE && !stride))
         b.b_place = AQ_B_SHARED;
     return b;
 }
@@ -178,11 +184,10 @@ static void set_blocks(Contract *k)
     c->vector = k->kernel->target->vector;
     aq_contract_leaves(k->k, &c->packing, &c->storing);
     c->strips = ceil_div(c->parts[0].n, c->tile_columns);
-    c->strip_block = AQ_MAX(ceil_div(b.columns, c->tile_columns), 1);
-    c->strip_block = AQ_MIN(c->strip_block, c->strips);
-    c->tile_block = AQ_MAX(ceil_div(b.rows, c->tile_rows), 1);
+    c->strip_block = AQ_MIN(ceil_div(b.columns, c->tile_columns), c->strips);
+    c->tile_block = ceil_div(b.rows, c->tile_rows);
     c->b_place = b.b_place;
-    c->slices = AQ_MAX(b.slices, 1);
+    c->slices = b.slices;
     int64_t most_tiles = 1;
     bool again = false; /* sums wait between passes */
     for (AqPart *p = c->parts; p < c->parts + c->n_parts; p++) {

@@ -1,7 +1,6 @@
 /* Which libraries machine code comes from. */
-#include "codegen/codegen.h"
+#include "codegen/contract.h"
 
-#include <cblas.h>
 #include <llvm-c/Core.h>
 #include <llvm-c/Target.h>
 
@@ -15,5 +14,5 @@ void aq_code_versions(AqText *text)
     unsigned patch = 0;
 #endif
     aq_text_printf(text, "LLVM %u.%u.%u\n", major, minor, patch);
-    aq_text_printf(text, "%s\n", openblas_get_config());
+    aq_text_printf(text, "%s\n", aq_blas_version());
 }

@@ -335,6 +335,17 @@ typedef struct AqTarget {
     int l1, l2, l3; /* bytes assumed for one core at this level */
 } AqTarget;
 
+/* The register tile of contractions: rows, and floats across. */
+static inline int aq_tile_rows(const AqTarget *target)
+{
+    return target->registers == 32 ? 12 : 6;
+}
+
+static inline int aq_tile_columns(const AqTarget *target)
+{
+    return 2 * target->vector;
+}
+
 /* Of this processor, or of the level forced (0: the best it has). */
 AqStatus aq_target_host(int level, AqTarget *target, AqError *error);
 

@@ -1,4 +1,5 @@
-/* Writes on every contraction's kernel by which algorithm it is computed.
+/* Writes on every contraction's kernel by which algorithm it is computed, and
+ * in which blocks.
  *
  * The choice depends on shapes and target alone (and on what was asked for with
  * --algorithm), so that the bits are the same on every machine of a level.
@@ -13,12 +14,19 @@ static AqId choose(const AqGraph *in, AqGraph *out, AqId id, const AqId *map,
 {
     const AqNode *node = aq_node(in, id);
     AqContractFacts facts;
-    AqAttr attrs[1];
+    AqAttr attrs[2];
+    int64_t blocks[AQ_BLOCK_NUMBERS];
     int count = 0;
-    if (aq_contract_facts(node, &facts) && !aq_attr(node, AQ_KEY_ALGORITHM))
-        attrs[count++] =
-            aq_text(AQ_KEY_ALGORITHM,
-                    aq_choose_algorithm(&facts, cx->target, cx->algorithm));
+    if (!aq_contract_facts(node, &facts))
+        return aq_graph_copy_node(out, in, id, map);
+    const char *algorithm = aq_attr_text(node, AQ_KEY_ALGORITHM, NULL);
+    if (!algorithm) {
+        algorithm = aq_choose_algorithm(&facts, cx->target, cx->algorithm);
+        attrs[count++] = aq_text(AQ_KEY_ALGORITHM, algorithm);
+    }
+    int n = aq_choose_blocks(algorithm, &facts, cx->target, blocks);
+    if (n > 0 && !aq_attr(node, AQ_KEY_BLOCKS))
+        attrs[count++] = aq_ints(AQ_KEY_BLOCKS, blocks, n);
     return aq_graph_copy_with(out, in, id, map, attrs, count);
 }
 

@@ -21,10 +21,20 @@ typedef struct AqContractFacts {
 /* false: the kernel is no contraction. */
 bool aq_contract_facts(const AqNode *kernel, AqContractFacts *facts);
 
+enum { AQ_BLOCK_NUMBERS = 8 }; /* numbers in the attribute `blocks` */
+
 /* choose_algorithm.c */
-/* The name of the algorithm for a contraction at this target.  `wanted` (may be
- * NULL) is taken wherever it suits. */
+/* `wanted` (may be NULL) is taken wherever it suits. */
 const char *aq_choose_algorithm(const AqContractFacts *facts,
                                 const AqTarget *target, const char *wanted);
+/* The blocks for an algorithm of the table: how many numbers. */
+int aq_choose_blocks(const char *algorithm, const AqContractFacts *facts,
+                     const AqTarget *target, int64_t *blocks);
+
+/* choose_blocks.c: rows, columns, k, slices; rows, columns */
+int aq_choose_gemm_blocks(const AqContractFacts *facts, const AqTarget *target,
+                          int64_t *blocks);
+int aq_choose_blas_blocks(const AqContractFacts *facts, const AqTarget *target,
+                          int64_t *blocks);
 
 #endif

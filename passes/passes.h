@@ -47,8 +47,9 @@ AqPassFn aq_fuse;
 
 /* ---- choose.c, choose_*.c ---- */
 
-/* Writes on each kernel that is a contraction how it is computed: `algorithm`.
- * What is there already stays.  Keeps: values of outputs.  Idempotent. */
+/* Writes on each kernel that is a contraction how it is computed: `algorithm`,
+ * and `blocks` where that has them.  What is there already stays.  Keeps:
+ * values of outputs.  Idempotent. */
 AqPassFn aq_choose;
 /* The i-th algorithm that may be asked for, or NULL: there are no more. */
 const char *aq_algorithm_name(int i);

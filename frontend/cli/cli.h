@@ -62,6 +62,8 @@ int aq_cli_choice(AqCli *cli, const char *option, int otherwise,
         {"memory", "SIZE", "refuse to use more, such as 8G"},                  \
         {"level", "3|4", "force AVX2 (3) or AVX-512 (4)"},                     \
         {"no-cache", NULL, "compile everything anew"},                         \
+        {"algorithm", "NAME",                                                  \
+         "force it on every contraction that it suits (for debugging)"},       \
         {"dump", "PASS",                                                       \
          "print the graph after a pass (input, simplify, "                     \
          "split, tidy, fuse, choose)"},                                        \
@@ -71,6 +73,8 @@ int aq_cli_choice(AqCli *cli, const char *option, int otherwise,
             "evaluate the graph before and after each "                        \
             "pass, and compare"                                                \
     }
+/* The algorithm asked for, or NULL. */
+const char *aq_cli_algorithm(AqCli *cli);
 /* Fills `session` but for `resume`; SIGINT and SIGTERM set its stop flag. */
 AqStatus aq_cli_session(AqCli *cli, AqSession *session);
 AqStatus aq_cli_settings(AqCli *cli, AqSetting *settings, int most, int *count);

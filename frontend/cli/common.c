@@ -58,6 +58,20 @@ static AqStatus check_dump(AqCli *cli, const char *dump)
     return cli->error.status;
 }
 
+const char *aq_cli_algorithm(AqCli *cli)
+{
+    enum { MOST = 16 };
+    const char *names[MOST];
+    int count = 0;
+    while (count < MOST && aq_algorithm_name(count)) {
+        names[count] = aq_algorithm_name(count);
+        count++;
+    }
+    if (!aq_cli_given(cli, "algorithm"))
+        return NULL;
+    return names[aq_cli_choice(cli, "algorithm", 0, names, count)];
+}
+
 AqStatus aq_cli_session(AqCli *cli, AqSession *session)
 {
     static Watch watch;
@@ -69,6 +83,7 @@ AqStatus aq_cli_session(AqCli *cli, AqSession *session)
                     .level = (int)aq_cli_int(cli, "level", 0, 3, 4),
                     .compile = {.no_cache = aq_cli_given(cli, "no-cache")},
                     .passes = {.verify = aq_cli_given(cli, "verify-passes"),
+                               .algorithm = aq_cli_algorithm(cli),
                                .after = after_pass,
                                .context = &watch},
                     .stop = &stop_requested};

@@ -14,6 +14,7 @@ static const AqCliOption options[] = {
     {"classes", "N", "classes of the pictures (default: none)"},
     {"set", "NAME=VALUE", "an option of the model"},
     {"level", "3|4", "optimize for AVX2 (3) or AVX-512 (4)"},
+    {"algorithm", "NAME", "force it on every contraction that it suits"},
     {"time-out", "SECONDS", "stop dot after this time (default 30)"},
     AQ_CLI_PROCESS_OPTIONS,
     AQ_CLI_OPTIMIZER_OPTIONS,
@@ -72,7 +73,9 @@ static AqGraph *optimize(Picture *p, AqGraph *graph)
         aq_graph_free(graph);
         return NULL;
     }
-    AqPassContext cx = {.target = &target, .error = error};
+    AqPassContext cx = {.target = &target,
+                        .algorithm = aq_cli_algorithm(p->cli),
+                        .error = error};
     for (int i = 0; graph && i < aq_pipeline_count; i++) {
         const AqPass *pass = &aq_pipeline[i];
         if (p->stage == OPTIMIZED && pass->run == aq_fuse)

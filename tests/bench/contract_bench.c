@@ -6,6 +6,7 @@
  *                  [-a ALGORITHM] [-b BLOCKS: five numbers]
  *                  [-c BATCH,SIZE,IN,OUT,KERNEL,STRIDE | NAME...] */
 #include "codegen/codegen.h"
+#include "passes/passes.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -160,7 +161,7 @@ static const Layer layers[] = {
     {"1280@8 b2", 2, 8, 1280, 1280, 3, 1},
 };
 
-static const char *algorithm = "gemm";
+static const char *algorithm; /* NULL: as the pass chooses */
 static int64_t blocks[5];
 static int n_blocks;
 
@@ -200,10 +201,9 @@ static AqId conv_kernel(AqGraph *graph, AqGraph *body, const Layer *l,
     AqId inputs[] = {source(graph, "a", &type[0]),
                      source(graph, "b", &type[1])};
     AqAttr kernel[] = {aq_text(AQ_KEY_KIND, "contract"), aq_body(body),
-                       aq_text(AQ_KEY_ALGORITHM, algorithm),
                        aq_ints(AQ_KEY_BLOCKS, blocks, n_blocks)};
     return aq_build(graph, AQ_OP_kernel, NULL, inputs, 2, kernel,
-                    n_blocks ? 4 : 3);
+                    n_blocks ? 3 : 2);
 }
 
 /* In huge pages, as the runtime's arena. */
@@ -260,6 +260,22 @@ static void measure(const AqStage *stages, int n_stages, void *const *buffers,
                    (long)stages[s].tasks, best_stage[s] * 1e3);
 }
 
+/* The kernel in a graph of its own, as the passes leave it. */
+static AqGraph *chosen(const Layer *l, int direction, const AqTarget *target,
+                       AqType type[3], AqId *kernel, AqError *error)
+{
+    AqGraph *graph = aq_graph_new(), *out = aq_graph_new();
+    AqPassContext cx = {
+        .target = target, .algorithm = algorithm, .error = error};
+    *kernel = conv_kernel(graph, aq_graph_body(graph), l, direction, type);
+    if (graph->error.status)
+        aq_fail(error, graph->error.status, "%s", graph->error.text);
+    else
+        aq_choose(graph, out, &cx); /* copies all: the number stays */
+    aq_graph_free(graph);
+    return out;
+}
+
 static int bench(const Layer *l, const AqTarget *target, int rounds,
                  bool verbose)
 {
@@ -269,18 +285,18 @@ static int bench(const Layer *l, const AqTarget *target, int rounds,
         printf("\n");
     for (int direction = 0; direction < 3; direction++) {
         AqError error = {0};
-        AqGraph *graph = aq_graph_new(), *body = aq_graph_new();
         AqType type[3];
-        AqId kernel = conv_kernel(graph, body, l, direction, type);
+        AqId kernel;
+        AqGraph *graph = chosen(l, direction, target, type, &kernel, &error);
         AqKernelLayout layout;
         AqCompileOptions options = {
             .threads = 1, .no_cache = true, .dump_dir = getenv("AQ_DUMP")};
         AqCode *code = NULL;
-        if (!graph->error.status &&
+        if (!error.status &&
             !aq_kernel_layout(graph, kernel, target, &layout, &error))
             code = aq_compile(graph, &kernel, 1, target, &options, &error);
         if (!code) {
-            printf("%s%s\n", graph->error.text, error.text);
+            printf("%s\n", error.text);
             return 1;
         }
         int n_stages;
@@ -304,7 +320,6 @@ static int bench(const Layer *l, const AqTarget *target, int rounds,
             free(pool.scratch[t]);
         aq_code_free(code);
         aq_graph_free(graph);
-        aq_graph_free(body);
         fflush(stdout);
     }
     printf("\n");

@@ -122,6 +122,8 @@ static void test_values(void **state)
         {TRAIN SMILEYS "--memory lots", 1,
          "--memory lots: not a size (such as 300M or 8G)"},
         {TRAIN SMILEYS "--level 5", 1, "--level 5: must lie between 3 and 4"},
+        {TRAIN SMILEYS "--algorithm fft", 1,
+         "--algorithm fft: must be one of winograd, blas, gemm"},
         {TRAIN SMILEYS "--dump fus", 1,
          "--dump fus: there is no such pass (there are: input, simplify, "
          "split, tidy, fuse, choose)"},

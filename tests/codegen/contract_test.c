@@ -1,11 +1,12 @@
 /* Contractions against the interpreter: random shapes, operands and results
- * with guard pages behind and before, both levels, any grouping of the tasks.
+ * with guard pages behind and before, both levels, any grouping of the tasks,
+ * every algorithm wherever it suits.
  *
- * Error bound: |out - exact| <= 6 eps sqrt(K) (rms + |exact|), where rms is
- * that of the exact result; what stands around the product may double it.
- * Winograd's transforms multiply by up to 8 * 8 and take differences: ten times
- * that. */
+ * Error bound: |out - exact| <= F eps sqrt(K) (rms + |exact|), where rms is
+ * that of the exact result and F the algorithm's row in `errors`; what stands
+ * around the product may double it. */
 #include "codegen/codegen.h"
+#include "passes/passes.h"
 #include "tests/support/bench.h"
 
 #include <math.h>
@@ -28,7 +29,6 @@ typedef struct Kernel {
     int n_inputs;
     AqId id;
     int64_t k; /* terms of a sum */
-    const char *algorithm;
     AqAttr blocks;
     int64_t block[5];
 } Kernel;
@@ -50,8 +50,7 @@ static Kernel *begin_kernel(Suite *s)
 {
     assert_true(s->count < MOST_CASES);
     Kernel *k = &s->kernels[s->count++];
-    *k = (Kernel){
-        .bench = &s->bench, .body = aq_graph_new(), .algorithm = "gemm"};
+    *k = (Kernel){.bench = &s->bench, .body = aq_graph_new()};
     assert_non_null(k->body);
     return k;
 }
@@ -78,8 +77,8 @@ static AqId add_arg(Kernel *k, AqType type)
 static void end_kernel(Suite *s, Kernel *k)
 {
     AqAttr attrs[] = {aq_text(AQ_KEY_KIND, "contract"), aq_body(k->body),
-                      aq_text(AQ_KEY_ALGORITHM, k->algorithm), k->blocks};
-    int n = k->blocks.count ? 4 : 3;
+                      k->blocks};
+    int n = k->blocks.count ? 3 : 2;
     k->id = aq_build(k->bench->g, AQ_OP_kernel, NULL, k->inputs, k->n_inputs,
                      attrs, n);
     if (k->id == AQ_NO_NODE)
@@ -308,7 +307,6 @@ static void winograd_case(Suite *s, int direction, int operands, int epilogue)
     c.attrs[2] = aq_ints(AQ_KEY_DILATION, c.dilation, 2);
     c.attrs[3] = aq_int(AQ_KEY_GROUPS, 1);
     Kernel *k = add_conv(s, &c, direction, operands, epilogue);
-    k->algorithm = "winograd";
     if (below(s, 3)) {
         int64_t block[] = {1 + below(s, 40), 1 + below(s, 4), 8 + below(s, 80),
                            below(s, 2), below(s, 2)};
@@ -316,6 +314,46 @@ static void winograd_case(Suite *s, int direction, int operands, int epilogue)
         k->blocks = aq_ints(AQ_KEY_BLOCKS, k->block, 5);
     }
     end_kernel(s, k);
+}
+
+/* ---- algorithms ---- */
+
+static const struct {
+    const char *algorithm;
+    double factor;
+} errors[] = {
+    {"gemm", 6},
+    {"blas", 6},
+    {"winograd", 60}, /* factors up to 8 * 8, and differences */
+};
+
+static double error_of(const char *algorithm)
+{
+    for (int i = 0; i < AQ_COUNT(errors); i++)
+        if (!strcmp(errors[i].algorithm, algorithm))
+            return errors[i].factor;
+    fail_msg("%s: say how large its error may be", algorithm);
+    return 0;
+}
+
+static const char *algorithm_of(const AqGraph *g, AqId kernel)
+{
+    return aq_attr_text(aq_node(g, kernel), AQ_KEY_ALGORITHM, "");
+}
+
+/* The suite's graph with an algorithm asked for: ids stay. */
+static AqGraph *chosen(const Suite *s, const AqTarget *target,
+                       const char *algorithm)
+{
+    AqError error = {0};
+    AqPassContext cx = {
+        .target = target, .algorithm = algorithm, .error = &error};
+    AqGraph *g = aq_graph_new();
+    if (!g || aq_choose(s->bench.g, g, &cx))
+        fail_msg("%s", error.text);
+    for (int i = 0; i < s->count; i++)
+        assert_int_equal(aq_node(g, s->ids[i])->op, AQ_OP_kernel);
+    return g;
 }
 
 /* ---- running ---- */
@@ -407,16 +445,15 @@ static void run_stages(const AqStage *stages, int n_stages, Run *r, int order)
     }
 }
 
-static void check_result(const Kernel *k, const AqValue *want, const float *got)
+static void check_result(const Kernel *k, double factor, const AqValue *want,
+                         const float *got)
 {
     int64_t count = aq_elements(&want->type);
     double sum = 0;
     for (int64_t i = 0; i < count; i++)
         sum += want->data[i] * want->data[i];
     double rms = sqrt(sum / (double)count);
-    double unit = 6 * 0x1p-23 * sqrt((double)k->k + 1);
-    if (!strcmp(k->algorithm, "winograd"))
-        unit *= 10;
+    double unit = factor * 0x1p-23 * sqrt((double)k->k + 1);
     for (int64_t i = 0; i < count; i++) {
         double bound_here = 2 * unit * (rms + fabs(want->data[i]));
         if (fabs(got[i] - want->data[i]) <= bound_here)
@@ -440,13 +477,15 @@ static void expect(const Kernel *k, AqValue *values)
         fail_msg("%s", error.text);
 }
 
-static void check_kernel(const Kernel *k, const AqTarget *target,
-                         const AqStage *stages, int n_stages,
-                         const AqValue *want)
+/* `g`: the graph in which the kernel has its algorithm. */
+static void check_kernel(const Kernel *k, const AqGraph *g,
+                         const AqTarget *target, const AqStage *stages,
+                         int n_stages, const AqValue *want)
 {
     AqError error = {0};
     AqKernelLayout layout;
-    if (aq_kernel_layout(k->bench->g, k->id, target, &layout, &error))
+    double factor = error_of(algorithm_of(g, k->id));
+    if (aq_kernel_layout(g, k->id, target, &layout, &error))
         fail_msg("%s", error.text);
     assert_int_equal(layout.n_stages, n_stages);
     for (int i = 0; i < n_stages; i++)
@@ -457,7 +496,7 @@ static void check_kernel(const Kernel *k, const AqTarget *target,
         run_stages(stages, n_stages, &r, order);
         for (int i = 0; i < k->body->n_outputs; i++)
             if (order == 0)
-                check_result(k, &want[i], r.pointers[k->n_inputs + i]);
+                check_result(k, factor, &want[i], r.pointers[k->n_inputs + i]);
             else
                 assert_memory_equal(r.pointers[k->n_inputs + i],
                                     first.pointers[k->n_inputs + i],
@@ -470,26 +509,44 @@ static void check_kernel(const Kernel *k, const AqTarget *target,
     end_run(&first);
 }
 
+/* The kernels that the algorithm suits. */
+static void check_algorithm(const Suite *s, const AqTarget *target,
+                            const char *algorithm)
+{
+    AqId ids[MOST_CASES];
+    const Kernel *kernels[MOST_CASES];
+    AqValue want[AQ_MAX_RESULTS];
+    AqError error = {0};
+    AqCompileOptions options = {.no_cache = true};
+    AqGraph *g = chosen(s, target, algorithm);
+    int count = 0;
+    for (int i = 0; i < s->count; i++) {
+        if (strcmp(algorithm_of(g, s->ids[i]), algorithm) != 0)
+            continue;
+        kernels[count] = &s->kernels[i];
+        ids[count++] = s->ids[i];
+    }
+    AqCode *code = aq_compile(g, ids, count, target, &options, &error);
+    if (!code)
+        fail_msg("%s: %s", algorithm, error.text);
+    for (int i = 0; i < count; i++) {
+        int n_stages;
+        const AqStage *stages = aq_code_stages(code, i, &n_stages);
+        expect(kernels[i], want);
+        check_kernel(kernels[i], g, target, stages, n_stages, want);
+    }
+    aq_code_free(code);
+    aq_graph_free(g);
+}
+
 static void check_suite(Suite *s)
 {
-    AqValue want[AQ_MAX_RESULTS];
     for (int level = 3; level <= 4; level++) {
         AqTarget target;
-        AqError error = {0};
         if (aq_target_host(level, &target, NULL))
             continue; /* this processor has less */
-        AqCompileOptions options = {.no_cache = true};
-        AqCode *code =
-            aq_compile(s->bench.g, s->ids, s->count, &target, &options, &error);
-        if (!code)
-            fail_msg("%s", error.text);
-        for (int i = 0; i < s->count; i++) {
-            int n_stages;
-            const AqStage *stages = aq_code_stages(code, i, &n_stages);
-            expect(&s->kernels[i], want);
-            check_kernel(&s->kernels[i], &target, stages, n_stages, want);
-        }
-        aq_code_free(code);
+        for (int i = 0; aq_algorithm_name(i); i++)
+            check_algorithm(s, &target, aq_algorithm_name(i));
     }
     for (int i = 0; i < s->count; i++)
         aq_graph_free(s->kernels[i].body);

@@ -1,0 +1,173 @@
+/* Sizes of blocks, a pure function of op, shapes and target.  For `gemm`: rows
+ * and columns of a task's block of the result, terms of one pass over k, and
+ * slices of k that tasks sum apart.
+ *
+ * All sizes that make sense are tried against a rough model of the cost of a
+ * multiply-add, in which only the proportions matter:
+ *
+ *   traffic   a block of R rows and C columns brings B from beyond L2 once for
+ *             R rows, and A once for C columns (and taps):
+ *             1 + 10/R + 10/(C taps)
+ *   ends      at the end of a stage half of four threads wait: 1 + 4 / (2
+ * tasks) tasks     each costs about as much as 100 thousand operations slices
+ * sums are written and read again: 1 + 50 slices / k
+ */
+#include "passes/choose.h"
+
+enum {
+    TERMS = 256, /* of one pass over k */
+    MOST_SLICES = 16,
+    TASK_OPERATIONS = 100000,
+    THREADS = 4, /* assumed, whatever there will be */
+};
+
+/* The contraction as products of (m, k) by (k, n). */
+typedef struct Shape {
+    int64_t products;
+    int64_t m, n, k; /* of the largest */
+    int64_t tiles;   /* register tiles along m */
+    int64_t taps;    /* that read A once; others copy it for each */
+} Shape;
+
+typedef struct Blocks {
+    int64_t rows, columns, k, slices;
+} Blocks;
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+/* ---- shapes ---- */
+
+/* The most taps that one of the input gradient's phases has: they lie
+ * stride / gcd(stride, dilation) apart. */
+static int64_t phase_taps(int64_t kernel, int64_t stride, int64_t dilation)
+{
+    int64_t a = stride, b = dilation;
+    while (b) {
+        int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return ceil_div(kernel, stride / a);
+}
+
+static Shape input_gradient_shape(const AqContractFacts *f)
+{
+    Shape s = {.products = f->groups,
+               .m = f->images,
+               .n = f->in / f->groups,
+               .k = f->out / f->groups,
+               .taps = 1};
+    for (int d = 0; d < 2; d++) {
+        s.products *= AQ_MIN(f->stride[d], f->x_size[d]);
+        s.m *= ceil_div(f->x_size[d], f->stride[d]);
+        s.k *= phase_taps(f->kernel[d], f->stride[d], f->dilation[d]);
+    }
+    return s;
+}
+
+static Shape shape_of(const AqContractFacts *f, int64_t tile_rows)
+{
+    Shape s;
+    if (f->op == AQ_OP_matmul) {
+        s = (Shape){f->batches, f->m, f->n, f->k, .taps = 1};
+    } else if (f->op == AQ_OP_conv2d_input_gradient) {
+        s = input_gradient_shape(f);
+    } else {
+        int64_t pixels = f->images * f->y_size[0] * f->y_size[1];
+        int64_t taps = f->kernel[0] * f->kernel[1];
+        int64_t in = f->in / f->groups, out = f->out / f->groups;
+        s = (Shape){f->groups, pixels, out, taps * in, .taps = 1};
+        if (f->op == AQ_OP_conv2d_weight_gradient)
+            s = (Shape){f->groups, taps * in, out, pixels, .taps = taps};
+    }
+    s.tiles = s.taps * ceil_div(s.m / s.taps, tile_rows);
+    return s;
+}
+
+/* ---- costs ---- */
+
+/* The sums that wait, the strips of B, and some room for A must lie in L2. */
+static bool fits(const AqTarget *target, int64_t rows, int64_t columns)
+{
+    int64_t floats = rows * columns + TERMS * columns;
+    return 4 * floats <= (int64_t)target->l2 * 5 / 8;
+}
+
+static double cost(const Shape *s, const Blocks *b)
+{
+    int64_t blocks = s->products * ceil_div(s->m, b->rows) *
+                     ceil_div(s->n, b->columns) * b->slices;
+    double tasks = (double)blocks;
+    double work = 2.0 * (double)s->products * (double)s->m * (double)s->n *
+                  (double)AQ_MAX(s->k, 1);
+    double traffic = 1 + 10.0 / (double)AQ_MIN(b->rows, s->m) +
+                     10.0 / (double)(AQ_MIN(b->columns, s->n) * s->taps);
+    double sums =
+        b->slices == 1 ? 0 : 50.0 * (double)b->slices / (double)AQ_MAX(s->k, 1);
+    return work * (traffic + sums) * (1 + THREADS / (2 * tasks)) +
+           tasks * TASK_OPERATIONS / AQ_MIN(tasks, THREADS);
+}
+
+/* The least costly way to cut tiles and strips into equal blocks. */
+static Blocks cheapest(const Shape *s, const AqTarget *target)
+{
+    int64_t rows = aq_tile_rows(target), columns = aq_tile_columns(target);
+    int64_t tiles = s->tiles, strips = AQ_MAX(ceil_div(s->n, columns), 1);
+    int64_t slices = AQ_MIN(s->k / (2 * TERMS), MOST_SLICES);
+    Blocks best = {rows, columns, TERMS, 1};
+    double least = -1;
+    for (int64_t i = 1; i <= tiles; i++) {
+        Blocks b = {.rows = ceil_div(tiles, i) * rows, .k = TERMS};
+        if (i > 1 && ceil_div(tiles, i) == ceil_div(tiles, i - 1))
+            continue;
+        for (int64_t j = 1; j <= strips; j++) {
+            b.columns = ceil_div(strips, j) * columns;
+            if (!fits(target, b.rows, b.columns) &&
+                (b.columns > columns || b.rows > 4 * rows))
+                continue;
+            for (b.slices = 1; b.slices <= AQ_MAX(slices, 1); b.slices *= 2) {
+                double now = cost(s, &b);
+                if (least < 0 || now < least) {
+                    least = now;
+                    best = b;
+                }
+            }
+        }
+    }
+    return best;
+}
+
+int aq_choose_gemm_blocks(const AqContractFacts *facts, const AqTarget *target,
+                          int64_t *blocks)
+{
+    Shape shape = shape_of(facts, aq_tile_rows(target));
+    Blocks b = cheapest(&shape, target);
+    blocks[0] = b.rows;
+    blocks[1] = b.columns;
+    blocks[2] = b.k;
+    blocks[3] = b.slices;
+    return 4;
+}
+
+/* ---- blas ---- */
+
+/* The longer side is cut until there are tasks enough: the library packs its
+ * operands anew in each. */
+int aq_choose_blas_blocks(const AqContractFacts *facts, const AqTarget *target,
+                          int64_t *blocks)
+{
+    enum { TASKS = 8, LEAST = 64, MOST = 1 << 20, LINE = 16 };
+    Shape s = shape_of(facts, aq_tile_rows(target));
+    int64_t size[] = {s.m, AQ_MAX(s.n, 1)};
+    int longer = size[1] > size[0];
+    int64_t pieces = ceil_div(TASKS, s.products);
+    int64_t piece = AQ_MAX(ceil_div(size[longer], pieces), LEAST);
+    while (piece > LEAST && piece * size[!longer] > MOST)
+        piece /= 2;
+    blocks[longer] = AQ_MIN(ceil_div(piece, LINE) * LINE, size[longer]);
+    blocks[!longer] = size[!longer];
+    return 2;
+}
