@@ -98,11 +98,13 @@ typedef struct AqBuffer {
 /* What a kernel needs beside its values; codegen says it (aq_kernel_layout). */
 typedef struct AqNeeds {
     int64_t workspace; /* bytes shared by its tasks */
+    int64_t kept;      /* bytes of a second workspace */
+    bool keep;         /* that one keeps its values from run to run */
 } AqNeeds;
 
 typedef struct AqStep {
     AqId kernel;      /* AQ_NO_NODE: copy buffers[0] to buffers[1] */
-    int first, count; /* in `buffers`: inputs, results, workspace if any */
+    int first, count; /* in `buffers`: inputs, results, workspaces if any */
     int64_t copy_bytes;
 } AqStep;
 
