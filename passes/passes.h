@@ -53,6 +53,37 @@ AqPassFn aq_choose;
 /* The i-th algorithm that may be asked for, or NULL: there are no more. */
 const char *aq_algorithm_name(int i);
 
+/* ---- hoist.c, hoist_lift.c ---- */
+
+/* What is known of the runs of a program. */
+typedef struct AqRepeat {
+    /* inputs and states that keep their values from run to run; "weights" are
+     * all params */
+    const char *const *fixed;
+    int n_fixed;
+    const char *number; /* an i32 scalar input: the run's, from 0 on; or NULL */
+    int numbers;        /* it stays below */
+} AqRepeat;
+
+#define AQ_HOISTED "hoisted." /* their names begin with it, a number follows   \
+                               */
+
+typedef struct AqHoisted {
+    AqGraph *prepare; /* updates the states that the step reads */
+    AqGraph *step;
+    int n_kept;         /* such states; 0: nothing is worth it */
+    const char **fixed; /* what is fixed for the step, such states included; */
+    int n_fixed;        /* in its arena */
+} AqHoisted;
+
+/* Splits a graph into what is computed once and what every run computes; what
+ * depends on the run's number is computed once for all numbers, the steps'
+ * gather reads it.  Values of outputs stay, up to the rounding of products in
+ * larger batches.  What changes the fixed inputs has to run `prepare` again. */
+AqStatus aq_hoist(const AqGraph *in, const AqRepeat *repeat, AqHoisted *result,
+                  AqError *error);
+void aq_hoisted_free(AqHoisted *hoisted);
+
 /* ---- pipeline.c ---- */
 
 typedef struct AqPass {

@@ -117,4 +117,23 @@ const AqGraph *aq_compiled_graph(const AqCompiled *program);
 void aq_compiled_profile(AqCompiled *program, double *seconds);
 int aq_compiled_once(const AqCompiled *program); /* stages that run once */
 
+/* ---- repeat.c: what keeps its values is computed once ---- */
+
+typedef struct AqRepeated AqRepeated;
+
+/* A graph that is run again and again, split by aq_hoist.  Of the settings,
+ * `fixed` and `room` are its own.  The hoisted arrays lie in `memory`, which
+ * serves one such program. */
+AqRepeated *aq_repeated_new(const AqGraph *graph, const AqRepeat *repeat,
+                            AqMemory *memory, AqPool *pool,
+                            const AqProgramSettings *settings, AqError *error);
+void aq_repeated_free(AqRepeated *program);
+/* As aq_compiled_run; what is fixed must be there by the first run. */
+bool aq_repeated_run(AqRepeated *program, const volatile int *stop);
+/* What is fixed has changed: it is prepared again by the next run. */
+void aq_repeated_changed(AqRepeated *program);
+AqCompiled *aq_repeated_step(AqRepeated *program);
+const AqCompiled *aq_repeated_prepare(const AqRepeated *program); /* or NULL */
+int64_t aq_repeated_bytes(const AqRepeated *program); /* scratch and arenas */
+
 #endif
