@@ -6,10 +6,11 @@
  * of them, and the results do not depend on how they are grouped.
  *
  * `buffers` are the kernel's inputs in order, then its results in order, then,
- * where the layout says workspace > 0, one workspace shared by all threads.
- * They lie at multiples of four bytes at least.  A result may share memory with
- * an input that the body reads at the identical linear index alone.  `scratch`
- * are the calling thread's own bytes, aligned to 64.  Threads flush denormals.
+ * where the layout says workspace > 0, one workspace shared by all threads,
+ * then, where it says kept > 0, another. They lie at multiples of four bytes at
+ * least.  A result may share memory with an input that the body reads at the
+ * identical linear index alone.  `scratch` are the calling thread's own bytes,
+ * aligned to 64.  Threads flush denormals.
  */
 #ifndef AQ_CODEGEN_H
 #define AQ_CODEGEN_H
@@ -32,7 +33,13 @@ enum { AQ_MAX_STAGES = 4 };
 typedef struct AqKernelLayout {
     int n_stages;
     int64_t tasks[AQ_MAX_STAGES];
+    /* Not 0: the stage reads these inputs of the kernel alone (bit i: input i)
+     * and writes the second workspace alone (weights, transformed).  While the
+     * inputs keep their values from run to run it need not run again, if that
+     * workspace is kept. */
+    uint64_t reads[AQ_MAX_STAGES];
     int64_t workspace, scratch; /* bytes */
+    int64_t kept;               /* bytes of the second workspace */
 } AqKernelLayout;
 
 /* What a kernel needs to run: a pure function of kernel and target, known

@@ -166,12 +166,12 @@ typedef struct AqPart {
     int64_t y0, ys, x0, xs; /* at (n, y0 + ys * y, x0 + xs * x) */
     int64_t passes;         /* over k, each of p->pass or less */
     int64_t pass;
-    int64_t packed, partial; /* floats into the workspace */
+    int64_t packed, partial; /* floats into their workspaces */
 } AqPart;
 
 typedef enum AqBPlace {
     AQ_B_IN_PLACE, /* read where it lies; b_n = 1 and k is one stride */
-    AQ_B_SHARED,   /* packed by a stage of its own, into the workspace */
+    AQ_B_SHARED,   /* packed by a stage of its own, into a workspace */
     AQ_B_TASK,     /* packed by every task, strip by strip */
 } AqBPlace;
 
@@ -225,6 +225,7 @@ AqMaterial aq_material_of(const AqType *type, int64_t *floats);
 typedef struct AqContraction {
     int32_t panel, rank, n_batch, lead; /* lead: batches in the index */
     int32_t a_buffer, b_buffer, work_buffer;
+    int32_t kept_buffer; /* where B is packed; -1: into the workspace */
     int32_t tile_rows, tile_columns, vector;
     int64_t batches, batch[AQ_MAX_RANK], a_batch[AQ_MAX_RANK];
     int64_t b_batch[AQ_MAX_RANK];
@@ -261,10 +262,14 @@ static inline int aq_tile_height(const AqContraction *c, int64_t rows)
                                      : (int)AQ_MIN(rows, c->tile_rows);
 }
 
+static inline float *aq_aligned(void *buffer)
+{
+    return (float *)(((uintptr_t)buffer + 63) & ~(uintptr_t)63);
+}
+
 static inline float *aq_workspace(const AqContraction *c, void *const *buffers)
 {
-    return (float *)(((uintptr_t)buffers[c->work_buffer] + 63) &
-                     ~(uintptr_t)63);
+    return aq_aligned(buffers[c->work_buffer]);
 }
 
 /* ---- contract_view.c ---- */

@@ -93,7 +93,9 @@ void aq_contract_materialise(const void *closure, void *const *buffers,
 static float *packed_strip(const AqContraction *c, const AqPart *p,
                            void *const *buffers, int64_t batch, int64_t strip)
 {
-    return aq_workspace(c, buffers) + p->packed +
+    float *room = c->kept_buffer < 0 ? aq_workspace(c, buffers)
+                                     : aq_aligned(buffers[c->kept_buffer]);
+    return room + p->packed +
            (batch * c->strips + strip) * p->k * c->tile_columns;
 }
 

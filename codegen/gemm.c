@@ -18,7 +18,7 @@ typedef struct Contract {
     const AqNode *node;
     AqContraction *c;
     size_t bytes; /* of c */
-    int64_t workspace, scratch;
+    int64_t workspace, kept, scratch;
 } Contract;
 
 static int64_t ceil_div(int64_t a, int64_t b)
@@ -132,8 +132,9 @@ static void set_part(Contract *k, AqPart *p, const AqBlocks *b)
     p->passes = ceil_div(p->k, p->pass);
     join_rows(k, p);
     if (c->b_place == AQ_B_SHARED) {
-        p->packed = k->workspace;
-        k->workspace += c->batches * c->strips * p->k * c->tile_columns;
+        int64_t *room = c->b_buffer >= 0 ? &k->kept : &k->workspace;
+        p->packed = *room;
+        *room += c->batches * c->strips * p->k * c->tile_columns;
         c->tasks[STAGE_PACK] +=
             c->batches * c->strips * ceil_div(p->k, AQ_PACK_K);
     }
@@ -198,6 +199,7 @@ static void set_blocks(Contract *k)
     c->tile_block = AQ_MIN(c->tile_block, most_tiles);
     count_tasks(k);
     set_scratch(k, again);
+    c->kept_buffer = k->kept > 0 ? c->work_buffer + (k->workspace > 0) : -1;
 }
 
 static AqStatus analyse(Contract *k, const AqContractKernel *of, AqArena *arena,
@@ -219,10 +221,15 @@ static AqStatus layout_of(const Contract *k, AqKernelLayout *layout)
 {
     *layout = (AqKernelLayout){.scratch = k->scratch * 4};
     for (int i = 0; i < STAGES; i++)
-        if (k->c->tasks[i] > 0)
+        if (k->c->tasks[i] > 0) {
+            if (i == STAGE_PACK && k->kept > 0 && k->c->b_buffer < 64)
+                layout->reads[layout->n_stages] = (uint64_t)1 << k->c->b_buffer;
             layout->tasks[layout->n_stages++] = k->c->tasks[i];
+        }
     if (k->workspace > 0)
         layout->workspace = k->workspace * 4 + 64; /* to be aligned */
+    if (k->kept > 0)
+        layout->kept = k->kept * 4 + 64;
     return AQ_OK;
 }
 

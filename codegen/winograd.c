@@ -16,7 +16,7 @@ typedef struct Forward {
     const AqContractKernel *k;
     AqWinograd w;
     int64_t tasks[STAGES];
-    int64_t workspace, scratch; /* floats */
+    int64_t workspace, kept, scratch; /* floats */
 } Forward;
 
 static int64_t ceil_div(int64_t a, int64_t b)
@@ -236,10 +236,12 @@ static void set_room(Forward *f)
     w->taps_at = run;
     run += w->share_u ? 0 : taps;
     f->scratch = AQ_MAX(run, AQ_MAX(w->share_v ? rows : 0, taps));
-    w->u_at = f->workspace;
-    f->workspace += w->share_u ? w->strips * w->passes * u : 0;
     w->v_at = f->workspace;
     f->workspace += w->share_v ? w->tiles.blocks * v : 0;
+    int64_t *room = w->weights.needed ? &f->workspace : &f->kept;
+    w->u_at = *room;
+    *room += w->share_u ? w->strips * w->passes * u : 0;
+    w->u_buffer = w->work_buffer + (f->kept > 0 && f->workspace > 0);
 }
 
 static AqStatus analyse(Forward *f, const AqContractKernel *k, AqError *error)
@@ -276,10 +278,15 @@ static AqStatus winograd_layout(const AqContractKernel *k,
         return error->status;
     *layout = (AqKernelLayout){.scratch = f.scratch * 4};
     for (int i = 0; i < STAGES; i++)
-        if (f.tasks[i] > 0)
+        if (f.tasks[i] > 0) {
+            if (i == STAGE_WEIGHTS && f.kept > 0 && f.w.b_buffer < 64)
+                layout->reads[layout->n_stages] = (uint64_t)1 << f.w.b_buffer;
             layout->tasks[layout->n_stages++] = f.tasks[i];
+        }
     if (f.workspace > 0)
         layout->workspace = f.workspace * 4 + 64; /* to be aligned */
+    if (f.kept > 0)
+        layout->kept = f.kept * 4 + 64;
     return AQ_OK;
 }
 

@@ -20,7 +20,7 @@ enum { WEIGHT_ROWS = 32, TAPS = 9 };
 static float *u_panel(const AqWinograd *w, void *const *buffers, int64_t strip,
                       int64_t pass)
 {
-    return aq_winograd_work(w, buffers) + w->u_at +
+    return aq_aligned(buffers[w->u_buffer]) + w->u_at +
            (strip * w->passes + pass) * AQ_POINTS * w->u_point;
 }
 

@@ -14,14 +14,14 @@ typedef struct AqWinograd {
     AqTiles tiles;
     AqPart part;        /* the product's B: taps, rows, columns */
     AqMaterial weights; /* where they are an expression */
-    int64_t b_buffer, work_buffer;
+    int64_t b_buffer, work_buffer, u_buffer;
     int64_t height, width; /* of the result */
     int64_t strips, strip_block;
     int64_t tile_rows;    /* of the register tile */
     int64_t pass, passes; /* of the channels */
     int64_t rows, row;    /* tiles a task has room for; floats of one */
     int64_t v_point, u_point, m_point; /* floats from point to point */
-    int64_t v_at, u_at;                /* floats into the workspace */
+    int64_t v_at, u_at;                /* floats into their workspaces */
     int64_t pixel_floats, own_u_floats, taps_at; /* of the scratch */
     int32_t share_v, share_u; /* made once, by stages of their own */
     AqPacking packing;

@@ -54,6 +54,37 @@ AqPassFn aq_choose;
 /* The i-th algorithm that may be asked for, or NULL: there are no more. */
 const char *aq_algorithm_name(int i);
 
+/* ---- hoist.c, hoist_lift.c ---- */
+
+/* What is known of the runs of a program. */
+typedef struct AqRepeat {
+    /* inputs and states that keep their values from run to run; "weights" are
+     * all params */
+    const char *const *fixed;
+    int n_fixed;
+    const char *number; /* an i32 scalar input: the run's, from 0 on; or NULL */
+    int numbers;        /* it stays below */
+} AqRepeat;
+
+#define AQ_HOISTED "hoisted." /* their names begin with it, a number follows   \
+                               */
+
+typedef struct AqHoisted {
+    AqGraph *prepare; /* updates the states that the step reads */
+    AqGraph *step;
+    int n_kept;         /* such states; 0: nothing is worth it */
+    const char **fixed; /* what is fixed for the step, such states included; */
+    int n_fixed;        /* in its arena */
+} AqHoisted;
+
+/* Splits a graph into what is computed once and what every run computes; what
+ * depends on the run's number is computed once for all numbers, the steps'
+ * gather reads it.  Values of outputs stay, up to the rounding of products in
+ * larger batches.  What changes the fixed inputs has to run `prepare` again. */
+AqStatus aq_hoist(const AqGraph *in, const AqRepeat *repeat, AqHoisted *result,
+                  AqError *error);
+void aq_hoisted_free(AqHoisted *hoisted);
+
 /* ---- pipeline.c ---- */
 
 typedef struct AqPass {
@@ -99,11 +130,13 @@ typedef struct AqBuffer {
 /* What a kernel needs beside its values; codegen says it (aq_kernel_layout). */
 typedef struct AqNeeds {
     int64_t workspace; /* bytes shared by its tasks */
+    int64_t kept;      /* bytes of a second workspace */
+    bool keep;         /* that one keeps its values from run to run */
 } AqNeeds;
 
 typedef struct AqStep {
     AqId kernel;      /* AQ_NO_NODE: copy buffers[0] to buffers[1] */
-    int first, count; /* in `buffers`: inputs, results, workspace if any */
+    int first, count; /* in `buffers`: inputs, results, workspaces if any */
     int64_t copy_bytes;
 } AqStep;
 

@@ -266,23 +266,39 @@ static void count_steps(Planner *p)
         if (node->op != AQ_OP_kernel)
             continue;
         p->step_of[id] = plan->n_steps++;
-        plan->n_buffers += node->n_inputs + aq_result_count(p->g, id) + 1;
+        plan->n_buffers += node->n_inputs + aq_result_count(p->g, id) + 2;
     }
 }
 
-/* A kernel's workspace is a block that lives for one step. */
-static int *add_workspaces(Planner *p)
+/* Blocks of a kernel that are no values; -1: it has none. */
+typedef struct Workspaces {
+    int own, kept;
+} Workspaces;
+
+static int add_workspace(Planner *p, AqId id, int64_t bytes, bool keep)
 {
-    int *workspace = AQ_NEW_ARRAY(p->scratch, int, p->g->count);
-    for (AqId id = 0; workspace && id < p->g->count; id++) {
-        workspace[id] = -1;
-        if (node_of(p, id)->op != AQ_OP_kernel || !p->needs[id].workspace)
+    if (bytes == 0)
+        return -1;
+    int block = new_block(p, bytes, 0);
+    p->blocks[block].first = keep ? 0 : p->step_of[id];
+    p->blocks[block].last = keep ? p->plan->n_steps : p->step_of[id];
+    return block;
+}
+
+/* A kernel's workspace lives for one step, or, where it is kept from run to
+ * run, through all of them. */
+static Workspaces *add_workspaces(Planner *p)
+{
+    Workspaces *all = AQ_NEW_ARRAY(p->scratch, Workspaces, p->g->count);
+    for (AqId id = 0; all && id < p->g->count; id++) {
+        all[id] = (Workspaces){-1, -1};
+        if (node_of(p, id)->op != AQ_OP_kernel)
             continue;
-        workspace[id] = new_block(p, p->needs[id].workspace, 0);
-        p->blocks[workspace[id]].first = p->blocks[workspace[id]].last =
-            p->step_of[id];
+        const AqNeeds *needs = &p->needs[id];
+        all[id].own = add_workspace(p, id, needs->workspace, false);
+        all[id].kept = add_workspace(p, id, needs->kept, needs->keep);
     }
-    return workspace;
+    return all;
 }
 
 /* An output whose value is what a state was, while the state is updated: it is
@@ -316,7 +332,7 @@ static int *add_saved(Planner *p)
     return saved;
 }
 
-static void list_kernel(Planner *p, AqId id, int workspace)
+static void list_kernel(Planner *p, AqId id, Workspaces workspaces)
 {
     AqPlan *plan = p->plan;
     const AqNode *node = node_of(p, id);
@@ -340,9 +356,10 @@ static void list_kernel(Planner *p, AqId id, int workspace)
                 "plan: %d of the %d results of kernel %%%d have no place",
                 results - found, results, (int)id);
     step->count += results;
-    if (workspace >= 0)
-        buffers[step->count++] =
-            (AqBuffer){.offset = p->blocks[workspace].offset};
+    const int blocks[] = {workspaces.own, workspaces.kept};
+    for (int i = 0; i < AQ_COUNT(blocks); i++)
+        if (blocks[i] >= 0)
+            buffers[step->count++].offset = p->blocks[blocks[i]].offset;
     plan->n_buffers += step->count;
 }
 
@@ -396,7 +413,7 @@ static bool reserve(Planner *p)
     size_t n = (size_t)p->g->count, outputs = (size_t)p->g->n_outputs;
     p->place = AQ_NEW_ARRAY(p->scratch, Place, n);
     p->step_of = AQ_NEW_ARRAY(p->scratch, int, n);
-    p->blocks_capacity = (int)(2 * n + 2 * outputs);
+    p->blocks_capacity = (int)(3 * n + 2 * outputs);
     p->blocks = AQ_NEW_ARRAY(p->scratch, AqBlock, p->blocks_capacity);
     AqArena *arena = p->plan->arena;
     p->plan->bases = AQ_NEW_ARRAY(arena, AqBase, n + outputs + 1);
@@ -426,15 +443,16 @@ static void place_all(Planner *p)
     place_forwards(p);
     find_lives(p);
     join_lives(p);
-    int *workspace = add_workspaces(p), *saved = add_saved(p);
-    if (!workspace || !saved) {
+    Workspaces *workspaces = add_workspaces(p);
+    int *saved = add_saved(p);
+    if (!workspaces || !saved) {
         aq_no_memory(p->error, (size_t)p->g->count);
         return;
     }
     aq_place_blocks(p->blocks, p->n_blocks, p->plan, p->scratch, p->error);
     for (AqId id = 0; id < p->g->count && !p->error->status; id++)
         if (node_of(p, id)->op == AQ_OP_kernel)
-            list_kernel(p, id, workspace[id]);
+            list_kernel(p, id, workspaces[id]);
     if (!p->error->status)
         list_outputs(p, saved);
     p->plan->bases[0].bytes = p->plan->arena_bytes;

@@ -22,17 +22,64 @@ struct AqCompiled {
     int n_launches;
     int first_update; /* the first launch that writes what lives on */
     int *step_of;     /* launch -> step of the plan */
+    /* the launches of all runs but the first: those that run once are left out
+     */
+    bool (*once)[AQ_MAX_STAGES]; /* by kernel node */
+    AqLaunch *again;
+    int n_again, first_update_again;
+    bool started; /* the first run is over */
     void **scratch;
     int64_t scratch_each;
+    AqCompiled *room; /* whose arena, and whose scratch, are used; or NULL */
+    bool room_arena, room_scratch;
     double flops;
 };
 
 /* ---- building ---- */
 
-static AqNeeds *layouts(AqCompiled *c, AqError *error)
+static bool is_fixed(const AqCompiled *c, const AqProgramSettings *settings,
+                     AqId id)
+{
+    const AqNode *node = aq_node(c->graph, id);
+    while (node->op == AQ_OP_reshape)
+        node = aq_node(c->graph, node->inputs[0]);
+    if (!(aq_op_info[node->op].facts & AQ_SOURCE))
+        return false;
+    const char *name = node->op == AQ_OP_param
+                           ? "weights"
+                           : aq_attr_text(node, AQ_KEY_NAME, "");
+    for (int i = 0; i < settings->n_fixed; i++)
+        if (!strcmp(settings->fixed[i], name))
+            return true;
+    return false;
+}
+
+/* The stages that read fixed inputs alone run once, if all that write the
+ * workspace to be kept are such. */
+static bool find_once(const AqCompiled *c, const AqProgramSettings *settings,
+                      AqId id, const AqKernelLayout *layout)
+{
+    const AqNode *node = aq_node(c->graph, id);
+    bool all = layout->kept > 0 && !settings->frugal, any = false;
+    for (int s = 0; s < layout->n_stages && all; s++) {
+        c->once[id][s] = layout->reads[s] != 0;
+        any = any || c->once[id][s];
+        for (int i = 0; i < AQ_MIN(node->n_inputs, 64) && all; i++)
+            all = !(layout->reads[s] >> i & 1) ||
+                  is_fixed(c, settings, node->inputs[i]);
+    }
+    if (!all || !any)
+        memset(c->once[id], 0, sizeof c->once[id]);
+    return all && any;
+}
+
+static AqNeeds *layouts(AqCompiled *c, const AqProgramSettings *settings,
+                        AqError *error)
 {
     AqNeeds *needs = AQ_NEW_ARRAY(c->arena, AqNeeds, c->graph->count);
-    if (!needs) {
+    c->once =
+        aq_arena_alloc(c->arena, sizeof *c->once * (size_t)c->graph->count);
+    if (!needs || !c->once) {
         aq_no_memory(error, sizeof *needs * (size_t)c->graph->count);
         return NULL;
     }
@@ -42,7 +89,9 @@ static AqNeeds *layouts(AqCompiled *c, AqError *error)
         AqKernelLayout layout;
         if (aq_kernel_layout(c->graph, id, &c->target, &layout, error))
             return NULL;
-        needs[id].workspace = layout.workspace;
+        needs[id] = (AqNeeds){.workspace = layout.workspace,
+                              .kept = layout.kept,
+                              .keep = find_once(c, settings, id, &layout)};
         c->scratch_each = AQ_MAX(c->scratch_each, layout.scratch);
     }
     return needs;
@@ -60,16 +109,23 @@ int64_t aq_compiled_scratch(const AqCompiled *c)
 
 int64_t aq_compiled_bytes(const AqCompiled *c)
 {
-    return aq_whole_pages(c->plan->arena_bytes) + aq_compiled_scratch(c);
+    return (c->room_arena ? 0 : aq_whole_pages(c->plan->arena_bytes)) +
+           (c->room_scratch ? 0 : aq_compiled_scratch(c));
 }
 
 /* Arrays that are there already are no new demand. */
-static AqStatus check_memory(const AqCompiled *c, int64_t limit, AqError *error)
+static int64_t needed_bytes(const AqCompiled *c)
 {
     int64_t needed = aq_compiled_bytes(c);
     for (int i = 1; i < c->plan->n_bases; i++)
         if (!aq_memory_find(c->memory, c->plan->bases[i].name, NULL))
             needed += aq_whole_pages(c->plan->bases[i].bytes);
+    return needed;
+}
+
+static AqStatus check_memory(const AqCompiled *c, int64_t limit, AqError *error)
+{
+    int64_t needed = needed_bytes(c);
     bool given = limit > 0;
     if (!given)
         limit = machine_bytes();
@@ -90,12 +146,14 @@ static AqStatus find_bases(AqCompiled *c, AqError *error)
     c->scratch = AQ_NEW_ARRAY(c->arena, void *, aq_pool_threads(c->pool));
     if (!c->bases || !c->scratch)
         return aq_no_memory(error, sizeof(void *) * (size_t)plan->n_bases);
-    c->bases[0] = aq_pages(plan->arena_bytes, error);
+    c->bases[0] =
+        c->room_arena ? c->room->bases[0] : aq_pages(plan->arena_bytes, error);
     for (int i = 1; i < plan->n_bases && !error->status; i++)
         c->bases[i] = aq_memory_array(c->memory, plan->bases[i].name,
                                       plan->bases[i].bytes, error);
     for (int i = 0; i < aq_pool_threads(c->pool) && !error->status; i++)
-        c->scratch[i] = aq_pages(c->scratch_each, error);
+        c->scratch[i] = c->room_scratch ? c->room->scratch[i]
+                                        : aq_pages(c->scratch_each, error);
     return error->status;
 }
 
@@ -146,11 +204,14 @@ static bool writes_state(const AqCompiled *c, int step)
     return false;
 }
 
-static void add_launch(AqCompiled *c, int step, AqStage stage)
+static void add_launch(AqCompiled *c, int step, AqStage stage, bool once)
 {
+    AqLaunch launch = {.stage = stage,
+                       .buffers = c->pointers + c->plan->steps[step].first};
     c->step_of[c->n_launches] = step;
-    c->launches[c->n_launches++] = (AqLaunch){
-        .stage = stage, .buffers = c->pointers + c->plan->steps[step].first};
+    c->launches[c->n_launches++] = launch;
+    if (!once)
+        c->again[c->n_again++] = launch;
 }
 
 static AqStatus list_launches(AqCompiled *c, AqError *error)
@@ -158,38 +219,41 @@ static AqStatus list_launches(AqCompiled *c, AqError *error)
     AqPlan *plan = c->plan;
     size_t most = (size_t)plan->n_steps * AQ_MAX_STAGES;
     c->launches = AQ_NEW_ARRAY(c->arena, AqLaunch, most);
+    c->again = AQ_NEW_ARRAY(c->arena, AqLaunch, most);
     c->step_of = AQ_NEW_ARRAY(c->arena, int, most);
     c->pointers = AQ_NEW_ARRAY(c->arena, void *, plan->n_buffers);
-    if (!c->launches || !c->step_of || !c->pointers)
+    if (!c->launches || !c->again || !c->step_of || !c->pointers)
         return aq_no_memory(error, most * sizeof(AqLaunch));
-    c->first_update = INT32_MAX;
+    c->first_update = c->first_update_again = INT32_MAX;
     for (int i = 0, kernel = 0; i < plan->n_steps; i++) {
         const AqStep *step = &plan->steps[i];
-        if (writes_state(c, i))
+        if (writes_state(c, i)) {
             c->first_update = AQ_MIN(c->first_update, c->n_launches);
+            c->first_update_again = AQ_MIN(c->first_update_again, c->n_again);
+        }
         if (step->kernel == AQ_NO_NODE) {
-            add_launch(c, i, copy_stage(step));
+            add_launch(c, i, copy_stage(step), false);
             continue;
         }
         int n_stages;
         const AqStage *stages = aq_code_stages(c->code, kernel++, &n_stages);
         for (int k = 0; k < n_stages; k++)
-            add_launch(c, i, stages[k]);
+            add_launch(c, i, stages[k], c->once[step->kernel][k]);
     }
     return AQ_OK;
 }
 
 /* Neighbours of one task each become a chain; it does not reach over the
  * launch before which a run may still be abandoned. */
-static void chain_launches(AqCompiled *c)
+static void chain_launches(AqLaunch *launches, int count, int first_update)
 {
-    for (int i = 0; i < c->n_launches;) {
+    for (int i = 0; i < count;) {
         int end = i;
-        while (end < c->n_launches && c->launches[end].stage.tasks == 1 &&
-               (end == i || end != c->first_update))
+        while (end < count && launches[end].stage.tasks == 1 &&
+               (end == i || end != first_update))
             end++;
-        c->launches[i].chain = AQ_MAX(end - i, 1);
-        i += c->launches[i].chain;
+        launches[i].chain = AQ_MAX(end - i, 1);
+        i += launches[i].chain;
     }
 }
 
@@ -199,6 +263,52 @@ static void resolve(AqCompiled *c)
         AqBuffer buffer = c->plan->buffers[i];
         c->pointers[i] = (char *)c->bases[buffer.base] + buffer.offset;
     }
+}
+
+static void borrow_room(AqCompiled *c, const AqProgramSettings *settings)
+{
+    c->room = settings->room;
+    c->room_arena =
+        c->room && c->room->plan->arena_bytes >= c->plan->arena_bytes;
+    c->room_scratch = c->room && c->room->pool == c->pool &&
+                      c->room->scratch_each >= c->scratch_each;
+}
+
+static bool keeps_anything(const AqCompiled *c, const AqNeeds *needs)
+{
+    for (AqId id = 0; id < c->graph->count; id++)
+        if (needs[id].keep)
+            return true;
+    return false;
+}
+
+static void keep_nothing(AqCompiled *c, AqNeeds *needs)
+{
+    for (AqId id = 0; id < c->graph->count; id++) {
+        needs[id].keep = false;
+        memset(c->once[id], 0, sizeof c->once[id]);
+    }
+}
+
+/* Keeping saves time alone: without the memory for it, nothing is kept. */
+static AqStatus plan_memory(AqCompiled *c, const AqProgramSettings *settings,
+                            AqError *error)
+{
+    AqNeeds *needs = layouts(c, settings, error);
+    c->plan = needs ? aq_plan(c->graph, needs, error) : NULL;
+    if (!c->plan)
+        return error->status;
+    int64_t limit = settings->memory_limit;
+    if (needed_bytes(c) > (limit > 0 ? limit : machine_bytes()) &&
+        keeps_anything(c, needs)) {
+        aq_plan_free(c->plan);
+        keep_nothing(c, needs);
+        c->plan = aq_plan(c->graph, needs, error);
+    }
+    if (!c->plan)
+        return error->status;
+    borrow_room(c, settings);
+    return check_memory(c, limit, error);
 }
 
 static AqStatus build(AqCompiled *c, const AqGraph *graph,
@@ -212,15 +322,12 @@ static AqStatus build(AqCompiled *c, const AqGraph *graph,
     c->graph = aq_optimize(graph, &settings->passes, &cx);
     if (!c->graph)
         return error->status;
-    AqNeeds *needs = layouts(c, error);
-    if (!needs)
-        return error->status;
-    c->plan = aq_plan(c->graph, needs, error);
-    if (!c->plan || check_memory(c, settings->memory_limit, error) ||
+    if (plan_memory(c, settings, error) ||
         compile(c, &settings->compile, error) || find_bases(c, error) ||
         list_launches(c, error))
         return error->status;
-    chain_launches(c);
+    chain_launches(c->launches, c->n_launches, c->first_update);
+    chain_launches(c->again, c->n_again, c->first_update_again);
     resolve(c);
     return AQ_OK;
 }
@@ -247,9 +354,10 @@ void aq_compiled_free(AqCompiled *c)
 {
     if (!c)
         return;
-    if (c->bases)
+    if (c->bases && !c->room_arena)
         aq_pages_free(c->bases[0], c->plan->arena_bytes);
-    for (int i = 0; c->scratch && i < aq_pool_threads(c->pool); i++)
+    for (int i = 0;
+         c->scratch && !c->room_scratch && i < aq_pool_threads(c->pool); i++)
         aq_pages_free(c->scratch[i], c->scratch_each);
     aq_code_free(c->code);
     aq_plan_free(c->plan);
@@ -261,11 +369,25 @@ void aq_compiled_free(AqCompiled *c)
 
 bool aq_compiled_run(AqCompiled *c, const volatile int *stop)
 {
-    int before = AQ_MIN(c->first_update, c->n_launches);
-    if (!aq_pool_run(c->pool, c->launches, before, c->scratch, stop))
+    const AqLaunch *launches = c->started ? c->again : c->launches;
+    int count = c->started ? c->n_again : c->n_launches;
+    int before = c->started ? c->first_update_again : c->first_update;
+    before = AQ_MIN(before, count);
+    if (!aq_pool_run(c->pool, launches, before, c->scratch, stop))
         return false;
-    return aq_pool_run(c->pool, c->launches + before, c->n_launches - before,
-                       c->scratch, NULL);
+    c->started = aq_pool_run(c->pool, launches + before, count - before,
+                             c->scratch, NULL);
+    return c->started;
+}
+
+void aq_compiled_changed(AqCompiled *c)
+{
+    c->started = false;
+}
+
+int aq_compiled_once(const AqCompiled *c)
+{
+    return c->n_launches - c->n_again;
 }
 
 void aq_compiled_profile(AqCompiled *c, double *seconds)

@@ -14,7 +14,10 @@ struct AqProgram {
     AqProgram *with;
     AqPool *pool; /* of `with`, if there is one */
     AqMemory *memory;
-    AqCompiled *compiled;
+    AqRepeated *repeated;
+    AqCompiled *compiled;  /* its step */
+    const int32_t *number; /* of the run; NULL: it has none */
+    int numbers;
     AqHash params; /* of their table; zero: there are none */
 };
 
@@ -91,6 +94,24 @@ static AqStatus check_graph(const AqProgramOptions *o, AqError *error)
     return AQ_OK;
 }
 
+static AqStatus compile(AqProgram *p, const AqProgramOptions *o)
+{
+    AqProgramSettings settings = {.memory_limit = 0};
+    AqRepeat repeat = {
+        .fixed = o->fixed, .number = o->number, .numbers = o->numbers};
+    while (repeat.n_fixed < AQ_MAX_FIXED && o->fixed[repeat.n_fixed])
+        repeat.n_fixed++;
+    p->repeated = aq_repeated_new(o->graph, &repeat, p->memory, p->pool,
+                                  &settings, &p->error);
+    if (!p->repeated)
+        return p->error.status;
+    p->compiled = aq_repeated_step(p->repeated);
+    p->numbers = o->numbers;
+    if (o->number) /* the number of an unused input says nothing */
+        p->number = aq_memory_find(p->memory, o->number, NULL);
+    return AQ_OK;
+}
+
 static AqStatus build(AqProgram *p, const AqProgramOptions *o)
 {
     AqError *error = &p->error;
@@ -108,11 +129,7 @@ static AqStatus build(AqProgram *p, const AqProgramOptions *o)
     bool shared = aq_memory_find(p->memory, "weights", NULL) != NULL;
     float *weights = aq_memory_array(
         p->memory, "weights", table->floats * (int64_t)sizeof(float), error);
-    AqProgramSettings settings = {.memory_limit = 0};
-    p->compiled = weights ? aq_compiled_new(o->graph, p->memory, p->pool,
-                                            &settings, error)
-                          : NULL;
-    if (p->compiled && !shared)
+    if (weights && compile(p, o) == AQ_OK && !shared)
         start_params(p, table, o->seed, weights);
     return error->status;
 }
@@ -131,7 +148,7 @@ void aq_program_free(AqProgram *p)
 {
     if (!p)
         return;
-    aq_compiled_free(p->compiled);
+    aq_repeated_free(p->repeated);
     aq_memory_free(p->memory);
     if (!p->with)
         aq_pool_free(p->pool);
@@ -207,5 +224,19 @@ double aq_program_number(AqProgram *p, const char *name)
 
 bool aq_program_run(AqProgram *p)
 {
-    return !aq_program_error(p) && aq_compiled_run(p->compiled, NULL);
+    if (aq_program_error(p))
+        return false;
+    if (p->number && (*p->number < 0 || *p->number >= p->numbers)) {
+        aq_fail(&p->error, AQ_BAD_INPUT,
+                "the run's number is %d: it must lie between 0 and %d",
+                (int)*p->number, p->numbers - 1);
+        return false;
+    }
+    return aq_repeated_run(p->repeated, NULL);
+}
+
+void aq_program_changed(AqProgram *p)
+{
+    if (!aq_program_error(p))
+        aq_repeated_changed(p->repeated);
 }

@@ -151,7 +151,7 @@ AqStatus aq_train(const char *folder, const AqRunOptions *options,
 /* ---- sample.c ---- */
 
 typedef struct AqSampleOptions {
-    int count, batch, steps;
+    int count, batch;
     uint64_t seed;
     int label; /* -1: all classes in turn */
     AqSampler sampler;

@@ -75,14 +75,23 @@ int64_t aq_whole_pages(int64_t bytes); /* what is taken for so many */
 
 /* ---- program.c: a graph, compiled ---- */
 
+typedef struct AqCompiled AqCompiled;
+
 typedef struct AqProgramSettings {
     AqTarget target; /* level 0: this processor's */
     AqCompileOptions compile;
     AqPipelineOptions passes;
     int64_t memory_limit; /* for what is new; 0: what the machine has */
+    /* Inputs and states that keep their values from run to run ("weights": all
+     * params): stages of kernels that read these alone run once, where memory
+     * allows. */
+    const char *const *fixed;
+    int n_fixed;
+    bool frugal; /* no memory is spent on that: all stages run every time */
+    /* Never runs at the same time: where its arena and scratch are large
+     * enough they serve for both.  It lives longer. */
+    AqCompiled *room;
 } AqProgramSettings;
-
-typedef struct AqCompiled AqCompiled;
 
 /* Optimizes, plans and compiles.  States and inputs are arrays of `memory`
  * (shared with other programs), scratch is for `pool`. */
@@ -94,6 +103,8 @@ void aq_compiled_free(AqCompiled *program);
  * have been written, and nothing that lives on was changed; once writing has
  * begun the run is finished. */
 bool aq_compiled_run(AqCompiled *program, const volatile int *stop);
+/* What is fixed has changed: the next run is the first again. */
+void aq_compiled_changed(AqCompiled *program);
 const void *aq_compiled_output(const AqCompiled *program, const char *name);
 const AqPlan *aq_compiled_plan(const AqCompiled *program);
 const AqCodeStatistics *aq_compiled_code(const AqCompiled *program);
@@ -104,5 +115,25 @@ double aq_compiled_flops(const AqCompiled *program);    /* useful, a run */
  * plan's steps the seconds that one more run takes. */
 const AqGraph *aq_compiled_graph(const AqCompiled *program);
 void aq_compiled_profile(AqCompiled *program, double *seconds);
+int aq_compiled_once(const AqCompiled *program); /* stages that run once */
+
+/* ---- repeat.c: what keeps its values is computed once ---- */
+
+typedef struct AqRepeated AqRepeated;
+
+/* A graph that is run again and again, split by aq_hoist.  Of the settings,
+ * `fixed` and `room` are its own.  The hoisted arrays lie in `memory`, which
+ * serves one such program. */
+AqRepeated *aq_repeated_new(const AqGraph *graph, const AqRepeat *repeat,
+                            AqMemory *memory, AqPool *pool,
+                            const AqProgramSettings *settings, AqError *error);
+void aq_repeated_free(AqRepeated *program);
+/* As aq_compiled_run; what is fixed must be there by the first run. */
+bool aq_repeated_run(AqRepeated *program, const volatile int *stop);
+/* What is fixed has changed: it is prepared again by the next run. */
+void aq_repeated_changed(AqRepeated *program);
+AqCompiled *aq_repeated_step(AqRepeated *program);
+const AqCompiled *aq_repeated_prepare(const AqRepeated *program); /* or NULL */
+int64_t aq_repeated_bytes(const AqRepeated *program); /* scratch and arenas */
 
 #endif

@@ -7,16 +7,42 @@
 
 struct AqGenerator {
     AqTask task;
+    int steps;
     AqMemory *memory; /* its own; the weights are borrowed */
-    AqCompiled *noise, *step;
+    AqCompiled *noise;
+    AqRepeated *step;
 };
 
-static AqCompiled *compile(AqGraph *graph, AqMemory *memory, AqPool *pool,
-                           const AqProgramSettings *settings, AqError *error)
+static AqCompiled *compile_noise(AqGenerator *g, AqPool *pool,
+                                 const AqProgramSettings *settings,
+                                 AqError *error)
 {
-    if (!graph)
-        return NULL;
-    AqCompiled *program = aq_compiled_new(graph, memory, pool, settings, error);
+    AqGraph *graph = aq_noise_graph(&g->task, error);
+    AqCompiled *program =
+        graph ? aq_compiled_new(graph, g->memory, pool, settings, error) : NULL;
+    aq_graph_free(graph);
+    return program;
+}
+
+/* Through the steps of a batch all stays the same but the step's number. */
+static AqRepeated *compile_step(AqGenerator *g, const AqSampler *sampler,
+                                AqPool *pool, AqProgramSettings settings,
+                                AqError *error)
+{
+    const char *const fixed[] = {"weights", "timesteps", "label"};
+    AqRepeat repeat = {.fixed = fixed,
+                       .n_fixed = g->task.classes > 0 ? 3 : 2,
+                       .number = "number",
+                       .numbers = sampler->steps};
+    if (settings.memory_limit > 0)
+        settings.memory_limit =
+            AQ_MAX(settings.memory_limit - aq_compiled_bytes(g->noise) -
+                       aq_memory_bytes(g->memory),
+                   (int64_t)1);
+    AqGraph *graph = aq_sampler_graph(&g->task, sampler, error);
+    AqRepeated *program = graph ? aq_repeated_new(graph, &repeat, g->memory,
+                                                  pool, &settings, error)
+                                : NULL;
     aq_graph_free(graph);
     return program;
 }
@@ -31,21 +57,14 @@ AqGenerator *aq_generator_new(const AqTask *task, const AqSampler *sampler,
         return NULL;
     }
     g->task = *task;
+    g->steps = sampler->steps;
     g->memory = aq_memory_new(error);
     bool average = !raw && aq_memory_find(memory, "ema", NULL);
     if (g->memory && !aq_memory_share(g->memory, "weights", memory,
                                       average ? "ema" : "weights", error)) {
-        AqProgramSettings left = *settings;
-        g->noise = compile(aq_noise_graph(task, error), g->memory, pool,
-                           settings, error);
-        if (g->noise && left.memory_limit > 0)
-            left.memory_limit =
-                AQ_MAX(left.memory_limit - aq_compiled_bytes(g->noise) -
-                           aq_memory_bytes(g->memory),
-                       (int64_t)1);
+        g->noise = compile_noise(g, pool, settings, error);
         if (g->noise)
-            g->step = compile(aq_sampler_graph(task, sampler, error), g->memory,
-                              pool, &left, error);
+            g->step = compile_step(g, sampler, pool, *settings, error);
     }
     if (g->step)
         return g;
@@ -58,7 +77,7 @@ void aq_generator_free(AqGenerator *g)
     if (!g)
         return;
     aq_compiled_free(g->noise);
-    aq_compiled_free(g->step);
+    aq_repeated_free(g->step);
     aq_memory_free(g->memory);
     free(g);
 }
@@ -76,14 +95,19 @@ static void label_batch(AqGenerator *g, const AqSampleOptions *options,
                         int first)
 {
     int32_t *label = aq_memory_find(g->memory, "label", NULL);
-    for (int i = 0; label && i < g->task.batch; i++)
+    bool changed = false;
+    for (int i = 0; label && i < g->task.batch; i++) {
+        int32_t old = label[i];
         label[i] = options->label >= 0 ? options->label
                                        : (first + i) % g->task.classes;
+        changed = changed || label[i] != old;
+    }
+    if (changed)
+        aq_repeated_changed(g->step);
 }
 
 static bool generate_batch(AqGenerator *g, const AqSampleOptions *options,
-                           const int *timesteps, int first,
-                           const volatile int *stop)
+                           int first, const volatile int *stop)
 {
     int32_t *sample = aq_memory_find(g->memory, "sample", NULL);
     int32_t key[2] = {(int32_t)options->seed, (int32_t)(options->seed >> 32)};
@@ -92,26 +116,29 @@ static bool generate_batch(AqGenerator *g, const AqSampleOptions *options,
     fill(g, "key", key, 2);
     label_batch(g, options, first);
     aq_compiled_run(g->noise, NULL);
-    for (int i = 0; i < options->steps; i++) {
-        int32_t t = timesteps[i];
-        int32_t previous = i + 1 < options->steps ? timesteps[i + 1] : -1;
-        fill(g, "t", &t, 1);
-        fill(g, "previous", &previous, 1);
-        if (!aq_compiled_run(g->step, stop))
+    for (int32_t number = 0; number < g->steps; number++) {
+        fill(g, "number", &number, 1);
+        if (!aq_repeated_run(g->step, stop))
             return false;
     }
     return true;
 }
 
+/* The weights may have changed since the last samples. */
+static void begin(AqGenerator *g)
+{
+    int32_t *timesteps = aq_memory_find(g->memory, "timesteps", NULL);
+    if (timesteps) {
+        aq_sampler_timesteps(aq_process_steps(&g->task.process), g->steps,
+                             timesteps);
+        timesteps[g->steps] = -1;
+    }
+    aq_repeated_changed(g->step);
+}
+
 static AqStatus check(const AqGenerator *g, const AqSampleOptions *options,
                       AqError *error)
 {
-    int total = aq_process_steps(&g->task.process);
-    if (options->steps < 1 || options->steps > total)
-        return aq_fail(error, AQ_BAD_INPUT,
-                       "%d sampling steps: must lie between 1 and %d, the "
-                       "steps of the process",
-                       options->steps, total);
     if (options->label >= 0 && g->task.classes == 0)
         return aq_fail(error, AQ_BAD_INPUT,
                        "class %d: the model knows no classes", options->label);
@@ -127,16 +154,12 @@ AqStatus aq_generate(AqGenerator *g, const AqSampleOptions *options, float *out,
 {
     if (check(g, options, error))
         return error->status;
-    int *timesteps = malloc((size_t)options->steps * sizeof *timesteps);
-    if (!timesteps)
-        return aq_no_memory(error, (size_t)options->steps * sizeof *timesteps);
-    aq_sampler_timesteps(aq_process_steps(&g->task.process), options->steps,
-                         timesteps);
+    begin(g);
     const AqTask *t = &g->task;
     size_t floats = (size_t)AQ_MAX(t->height, 1) * (size_t)AQ_MAX(t->width, 1) *
                     (size_t)t->channels;
     for (int first = 0; first < options->count; first += t->batch) {
-        if (!generate_batch(g, options, timesteps, first, stop)) {
+        if (!generate_batch(g, options, first, stop)) {
             aq_fail(error, AQ_INTERRUPTED, "sampling was interrupted");
             break;
         }
@@ -144,6 +167,5 @@ AqStatus aq_generate(AqGenerator *g, const AqSampleOptions *options, float *out,
         size_t count = (size_t)AQ_MIN(t->batch, options->count - first);
         memcpy(out + (size_t)first * floats, x, count * floats * sizeof *x);
     }
-    free(timesteps);
     return error->status;
 }

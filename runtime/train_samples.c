@@ -43,10 +43,8 @@ static AqStatus show_points(AqTrain *t, const AqSamples *samples)
 static AqStatus draw_samples(AqTrain *t, AqGenerator *generator, float *x)
 {
     const AqRunOptions *o = t->options;
-    AqSampleOptions options = {.count = o->sample_count,
-                               .steps = o->sample_steps,
-                               .seed = o->seed,
-                               .label = -1};
+    AqSampleOptions options = {
+        .count = o->sample_count, .seed = o->seed, .label = -1};
     if (aq_generate(generator, &options, x, t->session->stop, t->error))
         return t->error->status;
     AqSamples samples = {x, o->sample_count, o->height, o->width, o->channels};
@@ -62,6 +60,7 @@ static int64_t pixel_bytes(const AqTrain *t)
 static AqProgramSettings settings_beside(const AqTrain *t)
 {
     AqProgramSettings settings = aq_train_settings(t);
+    settings.frugal = true;
     if (settings.memory_limit > 0)
         settings.memory_limit =
             AQ_MAX(settings.memory_limit - aq_memory_bytes(t->memory) -
@@ -74,7 +73,9 @@ static AqGenerator *new_generator(AqTrain *t, AqError *error)
 {
     int most = is_points(t) ? POINTS_AT_A_TIME : PICTURES_AT_A_TIME;
     AqTask task = aq_train_task(t, AQ_MIN(t->options->sample_count, most));
-    AqSampler sampler = {.kind = AQ_SAMPLER_DDIM, .clip = true};
+    AqSampler sampler = {.kind = AQ_SAMPLER_DDIM,
+                         .steps = t->options->sample_steps,
+                         .clip = true};
     AqProgramSettings settings = settings_beside(t);
     return aq_generator_new(&task, &sampler, t->memory, t->pool, false,
                             &settings, error);

@@ -10,6 +10,7 @@ static const AqCliOption options[] = {
     AQ_CLI_SHAPE_OPTIONS,
     {"set", "NAME=VALUE", "an option of the model"},
     {"steps", "N", "steps timed (default 5)"},
+    {"sample", "N", "time DDIM in N steps instead, one batch"},
     {"kernels", NULL, "where the time goes, kernel by kernel"},
     {"json", NULL, "one line of JSON"},
     AQ_CLI_PROCESS_OPTIONS,
@@ -245,8 +246,12 @@ static int bench(AqCli *cli)
 {
     AqOptimizer optimizer;
     Bench b = {.cli = cli, .began = aq_seconds()};
-    if (!read_options(&b, &optimizer) && !compile(&b, &optimizer) &&
-        !measure(&b)) {
+    AqStatus status = read_options(&b, &optimizer);
+    if (!status && aq_cli_given(cli, "sample")) {
+        b.task.model = b.model.info;
+        aq_cli_suit(cli, &b.task);
+        aq_cli_bench_sample(cli, &b.task, &b.session, &b.target);
+    } else if (!status && !compile(&b, &optimizer) && !measure(&b)) {
         if (aq_cli_given(cli, "json"))
             print_json(&b);
         else

@@ -126,6 +126,10 @@ void aq_cli_optimizer(AqCli *cli, double total_steps, AqOptimizer *optimizer);
 void aq_cli_print_process(const AqProcess *process);
 void aq_cli_print_optimizer(const AqOptimizer *optimizer);
 
+/* bench_sample.c: instead of the training step; the task's model is known. */
+AqStatus aq_cli_bench_sample(AqCli *cli, const AqTask *task,
+                             const AqSession *session, const AqTarget *target);
+
 /* train.c, sample.c, graph.c, info.c, bench.c, version.c */
 extern const AqCliCommand aq_cli_train, aq_cli_sample, aq_cli_graph,
     aq_cli_info, aq_cli_bench;

@@ -106,13 +106,14 @@ static AqStatus read_options(Sampling *s)
     s->options = (AqSampleOptions){
         .count =
             (int)aq_cli_int(cli, "count", s->points ? 1024 : 64, 1, 1 << 16),
-        .steps = (int)aq_cli_int(
-            cli, "steps", kind == AQ_SAMPLER_DDPM ? total : AQ_MIN(50, total),
-            1, total),
         .seed = (uint64_t)aq_cli_int(cli, "seed", 0, 0, INT64_MAX),
         .label = (int)aq_cli_int(cli, "label", -1, 0, 1 << 20),
         .raw = aq_cli_given(cli, "raw"),
         .sampler = {.kind = kind,
+                    .steps = (int)aq_cli_int(
+                        cli, "steps",
+                        kind == AQ_SAMPLER_DDPM ? total : AQ_MIN(50, total), 1,
+                        total),
                     .clip = true,
                     .eta = aq_cli_real(cli, "eta", 0, 0, 1),
                     .guidance = aq_cli_real(cli, "guidance", 0, 0, 1000)}};

@@ -786,6 +786,8 @@ aq_model_fail_(AqPlace at, AqModel *m, const char *format, ...);
 
 typedef struct AqProgram AqProgram;
 
+enum { AQ_MAX_FIXED = 16 };
+
 typedef struct AqProgramOptions {
     AqGraph *graph; /* only read, and not needed afterwards */
     /* The parameters and states of this program are those of `with`, which has
@@ -794,6 +796,15 @@ typedef struct AqProgramOptions {
     AqProgram *with;
     int threads;   /* 0: one for each processor; never changes a result */
     uint64_t seed; /* of the parameters' values at the beginning */
+    /* Inputs and states that keep their values from run to run; "weights" are
+     * all parameters: .fixed = {"weights", "prompt"}.  What follows from them
+     * alone is computed by the first run and kept. */
+    const char *fixed[AQ_MAX_FIXED];
+    /* An input, i32 scalar, that is given 0 .. numbers-1: the run's number.
+     * What follows from it and what is fixed alone is computed by the first
+     * run, for all numbers in one batch. */
+    const char *number;
+    int numbers;
     int end_;
 } AqProgramOptions;
 
@@ -816,5 +827,8 @@ void *aq_program_array(AqProgram *program, const char *name, int64_t *elements);
 double aq_program_number(AqProgram *program, const char *name);
 /* One run; false if there was a mistake before. */
 bool aq_program_run(AqProgram *program);
+/* To be said after a change of what was said to be fixed: what follows from it
+ * is computed anew by the next run. */
+void aq_program_changed(AqProgram *program);
 
 #endif

@@ -100,6 +100,7 @@ typedef enum AqSamplerKind {
 
 typedef struct AqSampler {
     AqSamplerKind kind;
+    int steps; /* 1 to those of the process */
     double eta;
     bool large_variance;
     bool clip;
@@ -110,8 +111,10 @@ typedef struct AqSampler {
 
 /* Updates state x to normal noise.  Inputs: sample i32 (N), key i32[2]. */
 AqGraph *aq_noise_graph(const AqTask *task, AqError *error);
-/* Updates state x from timestep t to `previous` (i32 scalars, -1: the end).
- * Inputs: t, previous, sample, key, label. */
+/* Updates state x from timestep timesteps[number] to timesteps[number + 1]; -1
+ * is the end.  Inputs: timesteps i32[steps + 1] and number i32 scalar, 0 ..
+ * steps-1; sample, key where noise is drawn; label.  All but `number` stay the
+ * same for the steps of a batch. */
 AqGraph *aq_sampler_graph(const AqTask *task, const AqSampler *sampler,
                           AqError *error);
 /* The timesteps of `count` steps, falling: round-half-even(T - i T / count) - 1

@@ -281,6 +281,18 @@ static AqTensor guided(AqPlace at, Build *b, AqTensor x, AqTensor t,
     return aq_add(without, change);
 }
 
+/* i32 scalars: from where to where this step leads. */
+static void find_timesteps(AqPlace at, const Build *b, int steps, AqTensor *now,
+                           AqTensor *next)
+{
+    AqGraph *g = b->graph;
+    AqTensor number = aq_input(g, "number", AQ_SCALAR, .integer = true);
+    AqTensor all = aq_input(g, "timesteps", AQ_SHAPE(AQ_MAX(steps, 0) + 1),
+                            .integer = true);
+    *now = aq_gather(all, number);
+    *next = aq_gather(all, aq_add(number, integer(b, at, 1)));
+}
+
 AqGraph *aq_sampler_graph(const AqTask *task, const AqSampler *sampler,
                           AqError *error)
 {
@@ -288,10 +300,15 @@ AqGraph *aq_sampler_graph(const AqTask *task, const AqSampler *sampler,
     Build b;
     if (!begin(&b, task, error))
         return NULL;
-    AqGraph *g = b.graph;
     AqShape samples = AQ_SHAPE(task->batch);
-    AqTensor now = aq_input(g, "t", AQ_SCALAR, .integer = true);
-    AqTensor next = aq_input(g, "previous", AQ_SCALAR, .integer = true);
+    int total = aq_process_steps(&task->process);
+    if (sampler->steps < 1 || sampler->steps > total)
+        aq_graph_fail(b.graph, AQ_BAD_INPUT,
+                      "%d sampling steps: must lie between 1 and %d, the "
+                      "steps of the process",
+                      sampler->steps, total);
+    AqTensor now, next;
+    find_timesteps(at, &b, sampler->steps, &now, &next);
     AqTensor x = picture_state(at, &b);
     AqSamplerStep step = {
         .process = task->process,

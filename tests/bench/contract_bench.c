@@ -301,9 +301,14 @@ static int bench(const Layer *l, const AqTarget *target, int rounds,
         }
         int n_stages;
         const AqStage *stages = aq_code_stages(code, 0, &n_stages);
-        void *buffers[4] = {
-            floats(aq_elements(&type[0])), floats(aq_elements(&type[1])),
-            floats(aq_elements(&type[2])), floats(layout.workspace / 4 + 1)};
+        void *buffers[5] = {floats(aq_elements(&type[0])),
+                            floats(aq_elements(&type[1])),
+                            floats(aq_elements(&type[2]))};
+        int n_buffers = 3;
+        if (layout.workspace > 0)
+            buffers[n_buffers++] = floats(layout.workspace / 4 + 1);
+        if (layout.kept > 0)
+            buffers[n_buffers++] = floats(layout.kept / 4 + 1);
         for (int t = 0; t < pool.threads; t++)
             pool.scratch[t] = floats(layout.scratch / 4 + 1);
         double flops = aq_graph_flops(graph), gflops, share;
@@ -314,7 +319,7 @@ static int bench(const Layer *l, const AqTarget *target, int rounds,
         if (verbose)
             printf("  %.3f ms, compiled in %.0f ms\n", flops / gflops * 1e-6,
                    aq_code_statistics(code)->seconds * 1e3);
-        for (int i = 0; i < 4; i++)
+        for (int i = 0; i < n_buffers; i++)
             free(buffers[i]);
         for (int t = 0; t < pool.threads; t++)
             free(pool.scratch[t]);

@@ -291,6 +291,16 @@ static void test_dumps(void **state)
     assert_non_null(strstr(aq_complained(), "pass fuse"));
 }
 
+static void expect_numbers(const char *const *names, int count)
+{
+    json_t *line = json_loads(aq_printed(), 0, NULL);
+    assert_non_null(line);
+    for (int i = 0; i < count; i++)
+        if (!(json_number_value(json_object_get(line, names[i])) > 0))
+            fail_msg("no %s in %s", names[i], aq_printed());
+    json_decref(line);
+}
+
 static void test_bench(void **state)
 {
     (void)state;
@@ -299,15 +309,27 @@ static void test_bench(void **state)
     assert_non_null(strstr(aq_printed(), " kernels\n"));
     aq_expect(0, "\"model\": \"ddpm_unet\"",
               "bench ddpm_unet " SMALL " --steps 2 --json");
-    json_t *line = json_loads(aq_printed(), 0, NULL);
-    assert_non_null(line);
     const char *const numbers[] = {"parameters", "batch",       "threads",
                                    "step_s",     "step_min_s",  "gflops",
                                    "peak_rss",   "peak_gflops", "first_step_s"};
-    for (int i = 0; i < AQ_COUNT(numbers); i++)
-        if (!(json_number_value(json_object_get(line, numbers[i])) > 0))
-            fail_msg("no %s in %s", numbers[i], aq_printed());
-    json_decref(line);
+    expect_numbers(numbers, AQ_COUNT(numbers));
+}
+
+static void test_bench_of_samples(void **state)
+{
+    (void)state;
+    aq_expect(0, "3 steps of DDIM", "bench ddpm_unet " SMALL " --sample 3");
+    aq_expect(0, "\"steps\": 3,", "bench mlp2d --sample 3 --json");
+    const char *const numbers[] = {"parameters", "batch",   "threads",
+                                   "steps",      "step_s",  "sample_s",
+                                   "gflops",     "peak_rss"};
+    expect_numbers(numbers, AQ_COUNT(numbers));
+    aq_expect(1, NULL, "bench mlp2d --sample 3 --kernels");
+    assert_non_null(strstr(aq_complained(),
+                           "--kernels is for the training step: leave it or "
+                           "--sample out"));
+    aq_expect(1, NULL, "bench mlp2d --sample 1001");
+    assert_non_null(strstr(aq_complained(), "--sample 1001"));
 }
 
 int main(void)
@@ -318,7 +340,7 @@ int main(void)
         cmocka_unit_test(test_models),  cmocka_unit_test(test_data),
         cmocka_unit_test(test_folders), cmocka_unit_test(test_streams),
         cmocka_unit_test(test_info),    cmocka_unit_test(test_dumps),
-        cmocka_unit_test(test_bench),
+        cmocka_unit_test(test_bench),   cmocka_unit_test(test_bench_of_samples),
     };
     return cmocka_run_group_tests_name("words", tests, aq_program_setup,
                                        aq_program_teardown);

@@ -379,8 +379,8 @@ static Guarded guarded(size_t bytes, bool at_end)
 }
 
 typedef struct Run {
-    Guarded buffers[MOST_INPUTS + AQ_MAX_RESULTS + 1], scratch;
-    void *pointers[MOST_INPUTS + AQ_MAX_RESULTS + 1];
+    Guarded buffers[MOST_INPUTS + AQ_MAX_RESULTS + 2], scratch;
+    void *pointers[MOST_INPUTS + AQ_MAX_RESULTS + 2];
     int count;
 } Run;
 
@@ -415,7 +415,10 @@ static Run begin_run(const Kernel *k, const AqKernelLayout *layout, bool at_end)
     for (int i = 0; i < k->body->n_outputs; i++)
         add_buffer(&r, (size_t)aq_bytes(type_of(k, k->body->outputs[i].node)),
                    at_end);
-    add_buffer(&r, (size_t)layout->workspace, at_end);
+    if (layout->workspace > 0)
+        add_buffer(&r, (size_t)layout->workspace, at_end);
+    if (layout->kept > 0)
+        add_buffer(&r, (size_t)layout->kept, at_end);
     r.scratch = guarded((size_t)(layout->scratch + 63) / 64 * 64, true);
     memset(r.scratch.data, 0xff, (size_t)layout->scratch);
     return r;

@@ -246,8 +246,9 @@ static void sampler_follows_the_model(void **state)
     AqError error = {0};
     AqTask task = points();
     Program noise = load(built(aq_noise_graph(&task, &error), &error));
+    AqSampler sampler = {.steps = 10};
     Program step =
-        load(built(aq_sampler_graph(&task, &(AqSampler){0}, &error), &error));
+        load(built(aq_sampler_graph(&task, &sampler, &error), &error));
     for (int i = 0; i < BATCH; i++)
         array(&noise, "sample", 0)[i] = i;
     double *start = array(&noise, "x", 2 * BATCH);
@@ -261,9 +262,11 @@ static void sampler_follows_the_model(void **state)
     aq_process_alphas(&task.process, abar);
     int times[10];
     aq_sampler_timesteps(1000, 10, times);
+    for (int i = 0; i < 10; i++)
+        array(&step, "timesteps", 0)[i] = times[i];
+    array(&step, "timesteps", 0)[10] = -1;
     for (int i = 0; i < 10; i++) {
-        array(&step, "t", 0)[0] = times[i];
-        array(&step, "previous", 0)[0] = i < 9 ? times[i + 1] : -1;
+        array(&step, "number", 0)[0] = i;
         run(&step);
     }
     for (int i = 0; i < 2 * BATCH; i++) {
@@ -286,15 +289,15 @@ static void guidance_is_linear(void **state)
     double x[3][2 * BATCH];
     const double guidance[] = {1, 0.5, 3};
     for (int k = 0; k < 3; k++) {
-        AqSampler sampler = {.guidance = guidance[k]};
+        AqSampler sampler = {.steps = 1, .guidance = guidance[k]};
         Program p =
             load(built(aq_sampler_graph(&task, &sampler, &error), &error));
         for (int64_t i = 0; i < p.params->floats; i++)
             array(&p, "weights", 0)[i] = cos((double)i);
         for (int i = 0; i < BATCH; i++)
             array(&p, "label", 0)[i] = i % 2;
-        array(&p, "t", 0)[0] = 500;
-        array(&p, "previous", 0)[0] = 400;
+        array(&p, "timesteps", 0)[0] = 500;
+        array(&p, "timesteps", 0)[1] = 400;
         run(&p);
         memcpy(x[k], array(&p, "x", 0), sizeof(x[k]));
         unload(&p);
@@ -313,10 +316,11 @@ static void ancestral_noise(void **state)
     (void)state;
     AqError error = {0};
     AqTask task = points();
-    AqSampler sampler = {.kind = AQ_SAMPLER_DDPM};
+    AqSampler sampler = {.kind = AQ_SAMPLER_DDPM, .steps = 2};
     Program p = load(built(aq_sampler_graph(&task, &sampler, &error), &error));
-    array(&p, "t", 0)[0] = 700;
-    array(&p, "previous", 0)[0] = 600;
+    array(&p, "timesteps", 0)[1] = 700;
+    array(&p, "timesteps", 0)[2] = 600;
+    array(&p, "number", 0)[0] = 1;
     array(&p, "key", 0)[1] = 5;
     for (int i = 0; i < BATCH; i++)
         array(&p, "sample", 0)[i] = 40 + i;
@@ -394,10 +398,14 @@ static void mistakes_are_explained(void **state)
     AqError error = {0};
     task = points();
     task.classes = 2;
-    AqSampler guided = {.guidance = 2};
+    AqSampler guided = {.steps = 50, .guidance = 2};
     assert_null(aq_sampler_graph(&task, &guided, &error));
     assert_non_null(strstr(error.text, "guidance needs a model that was "
                                        "trained with label_dropout"));
+    error = (AqError){0};
+    assert_null(aq_sampler_graph(&task, &(AqSampler){.steps = 1001}, &error));
+    assert_string_equal(error.text, "1001 sampling steps: must lie between 1 "
+                                    "and 1000, the steps of the process");
 }
 
 /* ---- initial values and files ---- */

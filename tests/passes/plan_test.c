@@ -15,7 +15,8 @@
 #include "tests/support/bench.h"
 #include "tests/support/random_graph.h"
 
-enum { OLD = -1, NOTHING = -2, WORKSPACE = -3 }; /* owners that are no values */
+/* owners that are no values */
+enum { OLD = -1, NOTHING = -2, WORKSPACE = -3, KEPT = -4 };
 
 typedef struct Memory {
     double *data; /* one for each word of four bytes */
@@ -54,10 +55,14 @@ static AqNeeds *needs_of(const AqGraph *g, bool invented)
         if (aq_node(g, id)->op != AQ_OP_kernel)
             continue;
         needs[id].workspace = id % 3 ? 40 * (id % 7) : 0;
+        needs[id].kept = invented && id % 4 ? 24 * (id % 5) : 0;
+        needs[id].keep = needs[id].kept > 0 && id % 2;
         if (!invented && aq_kernel_layout(g, id, &target, &layout, &error))
             fail_msg("%s", error.text);
-        if (!invented)
+        if (!invented) {
             needs[id].workspace = layout.workspace;
+            needs[id].kept = layout.kept;
+        }
     }
     return needs;
 }
@@ -293,26 +298,62 @@ static int run_kernel(Run *r, const AqStep *step)
     return in_place;
 }
 
-/* The workspace is written during the kernel: before its inputs are checked,
- * so it may lie on nothing that is alive. */
-static void use_workspace(Run *r, const AqStep *step, const AqNeeds *needs)
+static void write_workspace(Run *r, const AqStep *step, AqBuffer at,
+                            int64_t bytes, AqId owner)
 {
     const AqNode *node = aq_node(r->g, step->kernel);
-    int n = node->n_inputs + aq_result_count(r->g, step->kernel);
-    int64_t bytes = needs[step->kernel].workspace;
-    assert_int_equal(step->count, n + (bytes > 0));
-    if (bytes == 0)
-        return;
-    AqBuffer at = r->plan->buffers[step->first + n];
     double *data = place_of(r, at, bytes);
     for (int64_t i = 0; i < bytes / 4; i++)
         data[i] = NAN;
-    own(r, at, bytes, WORKSPACE);
-    for (int j = node->n_inputs; j < n; j++) {
-        AqType type = aq_result_type(r->g, step->kernel, j - node->n_inputs);
-        assert_false(overlap(at, bytes, r->plan->buffers[step->first + j],
+    own(r, at, bytes, owner);
+    for (int j = 0; j < aq_result_count(r->g, step->kernel); j++) {
+        AqType type = aq_result_type(r->g, step->kernel, j);
+        assert_false(overlap(at, bytes,
+                             r->plan->buffers[step->first + node->n_inputs + j],
                              aq_bytes(&type)));
     }
+}
+
+/* What is kept from run to run is nobody else's, from the first step on. */
+static int64_t count_kept(const Run *r)
+{
+    int64_t words = 0;
+    for (int64_t i = 0; i < r->bases[0].words; i++)
+        words += r->bases[0].owner[i] == KEPT;
+    return words;
+}
+
+static int64_t own_kept(Run *r, const AqNeeds *needs)
+{
+    int64_t words = 0;
+    for (int i = 0; i < r->plan->n_steps; i++) {
+        const AqStep *step = &r->plan->steps[i];
+        if (step->kernel == AQ_NO_NODE || !needs[step->kernel].keep)
+            continue;
+        int64_t bytes = needs[step->kernel].kept;
+        own(r, r->plan->buffers[step->first + step->count - 1], bytes, KEPT);
+        words += bytes / 4;
+    }
+    return words;
+}
+
+/* The workspaces are written during the kernel: before its inputs are checked,
+ * so they may lie on nothing that is alive. */
+static void use_workspaces(Run *r, const AqStep *step, const AqNeeds *needs)
+{
+    const AqNode *node = aq_node(r->g, step->kernel);
+    int n = node->n_inputs + aq_result_count(r->g, step->kernel);
+    const AqNeeds *own_needs = &needs[step->kernel];
+    int64_t bytes = own_needs->workspace, kept = own_needs->kept;
+    const AqBuffer *at = r->plan->buffers + step->first + n;
+    assert_int_equal(step->count, n + (bytes > 0) + (kept > 0));
+    if (bytes > 0)
+        write_workspace(r, step, *at, bytes, WORKSPACE);
+    if (kept > 0)
+        write_workspace(r, step, at[bytes > 0], kept,
+                        own_needs->keep ? KEPT : WORKSPACE);
+    if (bytes > 0 && kept > 0)
+        assert_false(overlap(at[0], bytes, at[1], kept));
 }
 
 static void run_copy(Run *r, const AqStep *step)
@@ -335,6 +376,7 @@ static Counts run_steps(Run *r)
 {
     Counts counts = {0};
     AqNeeds *needs = needs_of(r->g, true);
+    int64_t kept = own_kept(r, needs);
     for (int i = 0; i < r->plan->n_steps; i++) {
         const AqStep *step = &r->plan->steps[i];
         if (step->kernel == AQ_NO_NODE) {
@@ -342,9 +384,10 @@ static Counts run_steps(Run *r)
             counts.copies++;
             continue;
         }
-        use_workspace(r, step, needs);
+        use_workspaces(r, step, needs);
         counts.in_place += run_kernel(r, step);
     }
+    assert_int_equal(count_kept(r), kept);
     free(needs);
     return counts;
 }

@@ -377,6 +377,7 @@ static Poisoned build_poisoned(const AqGraph *graph)
             continue;
         aq_kernel_layout(p.g, id, &target, &layout, &error);
         needs[id].workspace = layout.workspace;
+        needs[id].kept = layout.kept;
         p.scratch = AQ_MAX(p.scratch, layout.scratch);
         kernels[count++] = id;
     }

@@ -220,6 +220,118 @@ static void test_a_graph_without_parameters(void **state)
     aq_program_free(p);
 }
 
+/* ---- what is fixed from run to run ---- */
+
+enum { TOKENS = 5, WIDTH = 8, NUMBERS = 6 };
+
+/* x attends to a prompt, and is scaled by a function of the run's number. */
+static AqGraph *attending(void)
+{
+    AqGraph *g = aq_graph_new();
+    AqScope s = aq_root(g);
+    AqTensor x = aq_input(g, "x", AQ_SHAPE(1, TOKENS, WIDTH));
+    AqTensor prompt = aq_input(g, "prompt", AQ_SHAPE(1, 2 * TOKENS, WIDTH));
+    AqTensor number = aq_input(g, "number", AQ_SCALAR, .integer = true);
+    AqTensor t = aq_reshape(aq_to_real(number), AQ_SHAPE(1));
+    AqTensor e = aq_timestep_embedding(t, WIDTH);
+    e = aq_silu(aq_linear(aq_sub(s, "time"), e, WIDTH));
+    AqTensor y = aq_attention_layer(aq_sub(s, "attn"), x, 2, .context = prompt);
+    aq_output(aq_mul(y, aq_reshape(e, AQ_SHAPE(1, 1, WIDTH))), "y");
+    return g;
+}
+
+static void give_prompt(AqProgram *p, int which)
+{
+    int64_t floats = 0;
+    float *prompt = aq_program_array(p, "prompt", &floats);
+    for (int64_t i = 0; i < floats; i++)
+        prompt[i] = sinf((float)(i * (which + 1)));
+}
+
+/* One run of each, on the same data. */
+static void expect_same(AqProgram *p, AqProgram *q, int number)
+{
+    AqProgram *both[] = {p, q};
+    float *y[2];
+    int64_t floats = 0;
+    for (int i = 0; i < 2; i++) {
+        float *x = aq_program_array(both[i], "x", &floats);
+        for (int64_t k = 0; k < floats; k++)
+            x[k] = cosf((float)(k + number));
+        *(int32_t *)aq_program_array(both[i], "number", NULL) = number;
+        assert_true(aq_program_run(both[i]));
+        y[i] = aq_program_array(both[i], "y", &floats);
+    }
+    double size = 0;
+    for (int64_t k = 0; k < floats; k++) {
+        assert_true(fabsf(y[0][k] - y[1][k]) < 1e-6F);
+        size += fabs((double)y[1][k]);
+    }
+    assert_true(size > 1e-3);
+}
+
+static void test_what_is_fixed_is_computed_once(void **state)
+{
+    (void)state;
+    AqGraph *g = attending();
+    AqProgram *p =
+        aq_program_new(g, .fixed = {"weights", "prompt"}, .number = "number",
+                       .numbers = NUMBERS, .seed = 3);
+    AqProgram *q = aq_program_new(g, .seed = 3);
+    for (int prompt = 0; prompt < 3; prompt++) {
+        give_prompt(p, prompt);
+        give_prompt(q, prompt);
+        aq_program_changed(p);
+        for (int number = 0; number < NUMBERS; number++)
+            expect_same(p, q, number);
+    }
+    const char *const wrong[] = {"x", "prompt", "number", "weights"};
+    for (int i = 0; i < 4; i++)
+        assert_non_null(aq_program_array(p, wrong[i], NULL));
+    aq_program_free(p);
+    aq_program_free(q);
+    aq_graph_free(g);
+}
+
+/* Without a word, what was made of the old prompt is used. */
+static void test_a_change_must_be_told(void **state)
+{
+    (void)state;
+    AqGraph *g = attending();
+    AqProgram *p = aq_program_new(g, .fixed = {"weights", "prompt"});
+    give_prompt(p, 0);
+    assert_true(aq_program_run(p));
+    int64_t floats = 0;
+    const float *y = aq_program_array(p, "y", &floats);
+    ((float *)aq_program_array(p, "x", NULL))[0] = 1;
+    assert_true(aq_program_run(p));
+    float before = y[0];
+    give_prompt(p, 1);
+    assert_true(aq_program_run(p));
+    assert_true(y[0] == before);
+    aq_program_changed(p);
+    assert_true(aq_program_run(p));
+    assert_true(y[0] != before);
+    aq_program_free(p);
+    aq_graph_free(g);
+}
+
+static void test_mistakes_about_runs(void **state)
+{
+    (void)state;
+    AqGraph *g = attending();
+    AqProgram *p = aq_program_new(g, .fixed = {"promt"});
+    assert_error(p, "there is no input or state \"promt\" to be fixed");
+    aq_program_changed(p);
+    aq_program_free(p);
+    p = aq_program_new(g, .number = "number", .numbers = 2);
+    *(int32_t *)aq_program_array(p, "number", NULL) = 2;
+    assert_false(aq_program_run(p));
+    assert_error(p, "the run's number is 2: it must lie between 0 and 1");
+    aq_program_free(p);
+    aq_graph_free(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,6 +344,9 @@ int main(void)
         cmocka_unit_test(test_other_parameters_are_refused),
         cmocka_unit_test(test_a_wrong_name_is_told),
         cmocka_unit_test(test_a_graph_without_parameters),
+        cmocka_unit_test(test_what_is_fixed_is_computed_once),
+        cmocka_unit_test(test_a_change_must_be_told),
+        cmocka_unit_test(test_mistakes_about_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -244,6 +244,8 @@ static double run_once(Run *run, int placement, int grouping)
             guarded_new((size_t)aq_bytes(&run->exact[r].type), placement);
     if (run->layout.workspace > 0)
         buffers[n++] = guarded_new((size_t)run->layout.workspace, placement);
+    if (run->layout.kept > 0)
+        buffers[n++] = guarded_new((size_t)run->layout.kept, placement);
     for (int i = 0; i < n; i++)
         table[i] = buffers[i].data;
     if (run->test->in_place)

@@ -1,0 +1,127 @@
+/* aquatint bench MODEL --sample N: DDIM in N steps, one batch, timed. */
+#include "frontend/cli/cli.h"
+
+#include <stdlib.h>
+
+typedef struct SampleBench {
+    AqCli *cli;
+    const AqTask *task;
+    const AqSession *session;
+    AqProgramSettings settings;
+    AqSampleOptions options;
+    AqPool *pool;
+    AqMemory *memory; /* of the weights */
+    AqGenerator *generator;
+    int64_t parameters;
+    double flops; /* useful, of the model, for the whole batch */
+    double seconds, peak;
+} SampleBench;
+
+/* Weights as a run begins with them. */
+static AqStatus start(SampleBench *b)
+{
+    AqError *error = &b->cli->error;
+    const uint32_t key[2] = {1, 2};
+    AqGraph *graph = aq_forward_graph(b->task, NULL, error);
+    const AqParamTable *params = graph ? aq_params(graph) : NULL;
+    b->memory = params ? aq_memory_new(error) : NULL;
+    float *weights = b->memory ? aq_memory_array(b->memory, "weights",
+                                                 params->floats * 4, error)
+                               : NULL;
+    if (weights) {
+        aq_params_start(params, key, weights);
+        b->parameters = params->trained;
+        b->flops = aq_graph_flops(graph) * b->options.sampler.steps;
+    }
+    aq_graph_free(graph);
+    return error->status;
+}
+
+static AqStatus measure(SampleBench *b)
+{
+    AqError *error = &b->cli->error;
+    const AqTask *t = b->task;
+    AqPoolOptions pool = {.threads = b->session->threads};
+    b->pool = aq_pool_new(&pool, error);
+    if (!b->pool)
+        return error->status;
+    b->generator = aq_generator_new(t, &b->options.sampler, b->memory, b->pool,
+                                    true, &b->settings, error);
+    if (!b->generator)
+        return error->status;
+    size_t floats = (size_t)t->batch * (size_t)AQ_MAX(t->height, 1) *
+                    (size_t)AQ_MAX(t->width, 1) * (size_t)t->channels;
+    float *x = malloc(floats * sizeof *x);
+    if (!x)
+        return aq_no_memory(error, floats * sizeof *x);
+    double began = aq_seconds();
+    aq_generate(b->generator, &b->options, x, b->session->stop, error);
+    b->seconds = aq_seconds() - began;
+    free(x);
+    b->peak =
+        aq_measure_fma_peak(aq_pool_threads(b->pool), b->settings.target.level);
+    return error->status;
+}
+
+static void print(const SampleBench *b)
+{
+    const AqTask *t = b->task;
+    int steps = b->options.sampler.steps, threads = aq_pool_threads(b->pool);
+    double rate = b->flops / b->seconds;
+    if (aq_cli_given(b->cli, "json")) {
+        printf("{\"aquatint\": \"%s\", \"model\": \"%s\", \"batch\": %d, "
+               "\"threads\": %d, \"target\": \"%s\", \"parameters\": %lld, "
+               "\"steps\": %d, \"sample_s\": %.4f, \"step_s\": %.4f, "
+               "\"gflops\": %.1f, \"peak_gflops\": %.1f, \"peak_rss\": %lld}\n",
+               AQ_VERSION, t->model->name, t->batch, threads,
+               b->settings.target.cpu, (long long)b->parameters, steps,
+               b->seconds, b->seconds / steps, rate / 1e9, b->peak / 1e9,
+               (long long)aq_peak_rss());
+        return;
+    }
+    printf("%s: %lld parameters, batch %d, %d threads, %s\n", t->model->name,
+           (long long)b->parameters, t->batch, threads, b->settings.target.cpu);
+    printf("samples       %.4f s in %d steps of DDIM, %.4f s each\n",
+           b->seconds, steps, b->seconds / steps);
+    printf("work          %.1f GFLOP/s, %.0f %% of the FMA peak of %.1f\n",
+           rate / 1e9, 100 * rate / b->peak, b->peak / 1e9);
+    printf("memory        %.0f MiB at most\n",
+           (double)aq_peak_rss() / (1 << 20));
+}
+
+static AqStatus check_options(AqCli *cli)
+{
+    static const char *const others[] = {"steps", "kernels"};
+    for (int i = 0; i < AQ_COUNT(others); i++)
+        if (aq_cli_given(cli, others[i]))
+            return aq_fail(&cli->error, AQ_BAD_INPUT,
+                           "--%s is for the training step: leave it or "
+                           "--sample out",
+                           others[i]);
+    return AQ_OK;
+}
+
+AqStatus aq_cli_bench_sample(AqCli *cli, const AqTask *task,
+                             const AqSession *session, const AqTarget *target)
+{
+    int total = aq_process_steps(&task->process);
+    SampleBench b = {.cli = cli,
+                     .task = task,
+                     .session = session,
+                     .settings = {.target = *target,
+                                  .compile = session->compile,
+                                  .passes = session->passes,
+                                  .memory_limit = session->memory_limit},
+                     .options = {.count = task->batch,
+                                 .label = -1,
+                                 .sampler = {.kind = AQ_SAMPLER_DDIM,
+                                             .steps = (int)aq_cli_int(
+                                                 cli, "sample", 50, 1, total),
+                                             .clip = true}}};
+    if (!cli->error.status && !check_options(cli) && !start(&b) && !measure(&b))
+        print(&b);
+    aq_generator_free(b.generator);
+    aq_pool_free(b.pool);
+    aq_memory_free(b.memory);
+    return cli->error.status;
+}
