@@ -2,6 +2,7 @@
  * take them from the cache, link. */
 #include "codegen/emit.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,6 +49,8 @@ struct AqCodePlan {
     const AqTarget *target;
     const AqCompileOptions *options;
     AqCache *cache;
+    AqMachines *machines;
+    int *order; /* in which units are compiled */
 };
 
 struct AqCode {
@@ -189,8 +192,8 @@ static void emit_unit(AqCodePlan *plan, Unit *unit)
         aq_fail(&unit->error, status, "kernel %s cannot be emitted",
                 unit->name);
     if (!unit->error.status)
-        aq_object_make(&e, plan->options->dump_dir, &unit->object,
-                       &unit->bytes);
+        aq_object_make(&e, plan->machines, plan->options->dump_dir,
+                       &unit->object, &unit->bytes);
     aq_emit_end(&e);
     aq_arena_free(e.arena);
 }
@@ -198,7 +201,7 @@ static void emit_unit(AqCodePlan *plan, Unit *unit)
 static void make_unit(void *context, int index)
 {
     AqCodePlan *plan = context;
-    Unit *unit = &plan->units[index];
+    Unit *unit = &plan->units[plan->order[index]];
     unit->cached = aq_cache_get(plan->cache, &unit->key, &unit->object,
                                 &unit->bytes, &unit->rejected);
     if (unit->cached)
@@ -206,6 +209,38 @@ static void make_unit(void *context, int index)
     emit_unit(plan, unit);
     if (unit->object)
         aq_cache_put(plan->cache, &unit->key, unit->object, unit->bytes);
+}
+
+/* Bodies differ most among maps, and a long body is a long key; the other kinds
+ * are written out by hand, under short keys, and some are long. */
+static int by_length(const void *a, const void *b, void *context)
+{
+    const Unit *units = context;
+    const Unit *x = &units[*(const int *)a], *y = &units[*(const int *)b];
+    bool map_x = !strcmp(x->kind, "map"), map_y = !strcmp(y->kind, "map");
+    if (map_x != map_y)
+        return map_x - map_y;
+    return (x->key.length < y->key.length) - (x->key.length > y->key.length);
+}
+
+/* Long units first, so that no thread begins one when the others are done. */
+static AqStatus compile_units(AqCodePlan *plan, AqError *error)
+{
+    plan->order = AQ_NEW_ARRAY(plan->arena, int, AQ_MAX(plan->n_units, 1));
+    if (!plan->order)
+        return aq_no_memory(error, (size_t)plan->n_units * sizeof(int));
+    for (int i = 0; i < plan->n_units; i++)
+        plan->order[i] = i;
+    qsort_r(plan->order, (size_t)plan->n_units, sizeof *plan->order, by_length,
+            plan->units);
+    plan->machines = aq_machines_new(error);
+    if (!plan->machines)
+        return error->status;
+    int threads =
+        plan->options->threads > 0 ? plan->options->threads : aq_cpu_count();
+    aq_parallel(threads, plan->n_units, make_unit, plan);
+    aq_machines_free(plan->machines);
+    return AQ_OK;
 }
 
 /* ---- linking ---- */
@@ -292,8 +327,8 @@ static AqStatus compile(AqCodePlan *plan, AqCode *code, const AqGraph *graph,
         return error->status;
     if (!options->no_cache && !options->dump_dir)
         plan->cache = aq_cache_open(options->cache_dir, code->arena);
-    int threads = options->threads > 0 ? options->threads : aq_cpu_count();
-    aq_parallel(threads, plan->n_units, make_unit, plan);
+    if (compile_units(plan, error))
+        return error->status;
     return link_units(plan, code, count, error);
 }
 
@@ -327,6 +362,7 @@ AqCode *aq_compile(const AqGraph *graph, const AqId *kernels, int count,
                        .options = options ? options : &defaults};
     compile(&plan, code, graph, kernels, count, &own);
     free_plan(&plan);
+    malloc_trim(0); /* what LLVM freed, before the arrays are touched */
     code->statistics.kernels = count;
     code->statistics.seconds = aq_seconds() - start;
     if (own.status) {

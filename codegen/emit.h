@@ -293,9 +293,14 @@ void aq_expr_store(AqExpr *x, LLVMValueRef base, AqIndex offset,
 /* ---- object.c ---- */
 
 void aq_llvm_start(void); /* once for the process; any thread */
+/* LLVM's description of the target costs as much as a small unit: one for each
+ * thread that compiles, kept from unit to unit. */
+typedef struct AqMachines AqMachines;
+AqMachines *aq_machines_new(AqError *error);
+void aq_machines_free(AqMachines *machines);
 /* Verifies, optimises and compiles the module: malloc'd bytes of an object. */
-AqStatus aq_object_make(AqEmit *e, const char *dump_dir, char **data,
-                        size_t *bytes);
+AqStatus aq_object_make(AqEmit *e, AqMachines *machines, const char *dump_dir,
+                        char **data, size_t *bytes);
 /* What besides its key an object depends on, as text. */
 void aq_object_identity(const AqTarget *target, AqText *text);
 

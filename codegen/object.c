@@ -7,20 +7,13 @@
 
 #include <llvm-c/Analysis.h>
 #include <llvm-c/Error.h>
+#include <llvm-c/Support.h>
 #include <llvm-c/Target.h>
 #include <llvm-c/Transforms/PassBuilder.h>
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Since 18 a combiner that does not settle in one round is an error, unless it
- * is told not to look. */
-#if LLVM_VERSION_MAJOR >= 18
-#define COMBINE "instcombine<no-verify-fixpoint>"
-#else
-#define COMBINE "instcombine"
-#endif
 
 /* From 18 on, instcombine stops the process where it needs a second round. */
 #if LLVM_VERSION_MAJOR >= 18
@@ -30,12 +23,16 @@
 #endif
 
 static const char pipeline[] =
-    "function(early-cse<memssa>," INSTCOMBINE ",simplifycfg,loop-mssa(licm),"
-    "early-cse<memssa>," INSTCOMBINE ")";
+    "function(early-cse<memssa>," INSTCOMBINE ",simplifycfg,loop-mssa(licm))";
 static const char triple[] = "x86_64-unknown-linux-gnu";
+
+/* Addresses are written as they are to be computed.  Strength reduction takes a
+ * quarter of the time of code generation and makes kernels no faster. */
+static const char *const switches[] = {"aquatint", "-disable-lsr"};
 
 static void initialise_llvm(void)
 {
+    LLVMParseCommandLineOptions(AQ_COUNT(switches), switches, NULL);
     LLVMInitializeX86TargetInfo();
     LLVMInitializeX86Target();
     LLVMInitializeX86TargetMC();
@@ -50,8 +47,9 @@ void aq_object_identity(const AqTarget *target, AqText *text)
 #else
     major = LLVM_VERSION_MAJOR;
 #endif
-    aq_text_printf(text, "llvm %u.%u.%u %s cpu %s vector %d %s\n", major, minor,
-                   patch, triple, target->cpu, target->vector, pipeline);
+    aq_text_printf(text, "llvm %u.%u.%u %s cpu %s vector %d %s %s\n", major,
+                   minor, patch, triple, target->cpu, target->vector, pipeline,
+                   switches[1]);
 }
 
 void aq_llvm_start(void)
@@ -80,6 +78,61 @@ static LLVMTargetMachineRef make_machine(const AqTarget *target, AqError *error)
         aq_fail(error, AQ_UNSUPPORTED, "LLVM knows no machine for %s", triple);
     return machine;
 }
+
+/* ---- machines, kept from unit to unit ---- */
+
+enum { MOST_KEPT = 64 };
+
+struct AqMachines {
+    pthread_mutex_t lock;
+    LLVMTargetMachineRef kept[MOST_KEPT];
+    int count;
+};
+
+AqMachines *aq_machines_new(AqError *error)
+{
+    AqMachines *machines = calloc(1, sizeof *machines);
+    if (machines)
+        pthread_mutex_init(&machines->lock, NULL);
+    else
+        aq_no_memory(error, sizeof *machines);
+    return machines;
+}
+
+void aq_machines_free(AqMachines *machines)
+{
+    if (!machines)
+        return;
+    for (int i = 0; i < machines->count; i++)
+        LLVMDisposeTargetMachine(machines->kept[i]);
+    pthread_mutex_destroy(&machines->lock);
+    free(machines);
+}
+
+static LLVMTargetMachineRef take_machine(AqMachines *machines,
+                                         const AqTarget *target, AqError *error)
+{
+    LLVMTargetMachineRef machine = NULL;
+    pthread_mutex_lock(&machines->lock);
+    if (machines->count > 0)
+        machine = machines->kept[--machines->count];
+    pthread_mutex_unlock(&machines->lock);
+    return machine ? machine : make_machine(target, error);
+}
+
+static void keep_machine(AqMachines *machines, LLVMTargetMachineRef machine)
+{
+    pthread_mutex_lock(&machines->lock);
+    if (machines->count < MOST_KEPT) {
+        machines->kept[machines->count++] = machine;
+        machine = NULL;
+    }
+    pthread_mutex_unlock(&machines->lock);
+    if (machine)
+        LLVMDisposeTargetMachine(machine);
+}
+
+/* ---- one module ---- */
 
 static void dump_module(const AqEmit *e, const char *folder, const char *suffix)
 {
@@ -152,10 +205,10 @@ static AqStatus generate(AqEmit *e, LLVMTargetMachineRef machine, char **data,
     return e->error->status;
 }
 
-AqStatus aq_object_make(AqEmit *e, const char *dump_dir, char **data,
-                        size_t *bytes)
+AqStatus aq_object_make(AqEmit *e, AqMachines *machines, const char *dump_dir,
+                        char **data, size_t *bytes)
 {
-    LLVMTargetMachineRef machine = make_machine(e->target, e->error);
+    LLVMTargetMachineRef machine = take_machine(machines, e->target, e->error);
     if (!machine)
         return e->error->status;
     LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(machine);
@@ -171,6 +224,6 @@ AqStatus aq_object_make(AqEmit *e, const char *dump_dir, char **data,
         }
         generate(e, machine, data, bytes);
     }
-    LLVMDisposeTargetMachine(machine);
+    keep_machine(machines, machine);
     return e->error->status;
 }

@@ -316,6 +316,11 @@ double aq_random_normal(const uint32_t key[2], uint32_t step, uint32_t stream,
                         uint32_t sample, uint32_t element);
 double aq_random_uniform(const uint32_t key[2], uint32_t step, uint32_t stream,
                          uint32_t sample, uint32_t element);
+/* Of elements 4 block .. 4 block + 3, which share a counter. */
+void aq_random_normals(const uint32_t key[2], uint32_t step, uint32_t stream,
+                       uint32_t sample, uint32_t block, double out[4]);
+void aq_random_uniforms(const uint32_t key[2], uint32_t step, uint32_t stream,
+                        uint32_t sample, uint32_t block, double out[4]);
 
 /* ---- flops.c ---- */
 

@@ -47,15 +47,45 @@ double aq_random_uniform(const uint32_t key[2], uint32_t step, uint32_t stream,
     return unit(words[element % 4]);
 }
 
+void aq_random_uniforms(const uint32_t key[2], uint32_t step, uint32_t stream,
+                        uint32_t sample, uint32_t block, double out[4])
+{
+    uint32_t words[4];
+    words_at(key, step, stream, sample, 4 * block, words);
+    for (int i = 0; i < 4; i++)
+        out[i] = unit(words[i]);
+}
+
 /* Box and Muller: r = sqrt(-2 ln u0); r cos(2 pi u1) for even elements,
  * r sin(2 pi u1) for odd ones. */
+static double radius(const uint32_t pair[2])
+{
+    return sqrt(-2 * log(unit(pair[0])));
+}
+
+static double angle(const uint32_t pair[2])
+{
+    return 2 * 3.14159265358979323846 * unit(pair[1]);
+}
+
 double aq_random_normal(const uint32_t key[2], uint32_t step, uint32_t stream,
                         uint32_t sample, uint32_t element)
 {
     uint32_t words[4];
     words_at(key, step, stream, sample, element, words);
     const uint32_t *pair = words + (element & 2);
-    double r = sqrt(-2 * log(unit(pair[0])));
-    double angle = 2 * 3.14159265358979323846 * unit(pair[1]);
-    return r * (element & 1 ? sin(angle) : cos(angle));
+    double turn = angle(pair);
+    return radius(pair) * (element & 1 ? sin(turn) : cos(turn));
+}
+
+void aq_random_normals(const uint32_t key[2], uint32_t step, uint32_t stream,
+                       uint32_t sample, uint32_t block, double out[4])
+{
+    uint32_t words[4];
+    words_at(key, step, stream, sample, 4 * block, words);
+    for (int i = 0; i < 4; i += 2) {
+        double r = radius(words + i), turn = angle(words + i);
+        out[i] = r * cos(turn);
+        out[i + 1] = r * sin(turn);
+    }
 }

@@ -75,11 +75,8 @@ static void start_params(AqProgram *p, const AqParamTable *table, uint64_t seed,
                          float *weights)
 {
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    int64_t bytes = 0;
-    float *ema = aq_memory_find(p->memory, "ema", &bytes);
-    aq_params_start(table, key, weights);
-    if (ema)
-        memcpy(ema, weights, (size_t)bytes);
+    float *ema = aq_memory_find(p->memory, "ema", NULL);
+    aq_params_start(table, key, aq_pool_threads(p->pool), weights, ema);
 }
 
 /* ---- a program's life ---- */

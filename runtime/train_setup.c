@@ -149,10 +149,10 @@ static void print_code(const AqTrain *t)
 {
     const AqCodeStatistics *code = aq_compiled_code(t->program);
     fprintf(stderr,
-            "code    %d kernels, %d pieces of code (%d from the cache), "
-            "%.2f s, for %s\n",
-            code->kernels, code->units, code->from_cache, code->seconds,
-            t->target.cpu);
+            "code    %d kernels, %d pieces of code, %.0f KiB (%d from the "
+            "cache), %.2f s, for %s\n",
+            code->kernels, code->units, (double)code->bytes / 1024,
+            code->from_cache, code->seconds, t->target.cpu);
 }
 
 static AqStatus start_weights(AqTrain *t)
@@ -162,9 +162,7 @@ static AqStatus start_weights(AqTrain *t)
     float *weights = aq_memory_find(t->memory, "weights", NULL);
     float *ema = aq_memory_find(t->memory, "ema", NULL);
     int32_t *key_input = aq_memory_find(t->memory, "key", NULL);
-    aq_params_start(t->params, key, weights);
-    if (ema)
-        memcpy(ema, weights, (size_t)t->params->floats * sizeof *ema);
+    aq_params_start(t->params, key, aq_pool_threads(t->pool), weights, ema);
     if (key_input)
         memcpy(key_input, key, sizeof key);
     t->state.loss = NAN;

@@ -72,9 +72,7 @@ static void fill_inputs(Bench *b, const AqParamTable *params)
         sample[i] = i;
     float *weights = aq_memory_find(b->memory, "weights", NULL);
     float *ema = aq_memory_find(b->memory, "ema", NULL);
-    aq_params_start(params, key, weights);
-    if (ema)
-        memcpy(ema, weights, (size_t)params->floats * sizeof *ema);
+    aq_params_start(params, key, aq_pool_threads(b->pool), weights, ema);
 }
 
 static AqStatus compile(Bench *b, const AqOptimizer *optimizer)

@@ -58,9 +58,10 @@ typedef struct AqParamTable {
 
 /* NULL at the end of memory. */
 const AqParamTable *aq_params(AqGraph *graph);
-/* The values at the beginning of a run, a function of (key, name). */
+/* The values at the beginning of a run, a function of (key, name), made by at
+ * most `threads` threads; `average`, if not NULL, becomes the same. */
 void aq_params_start(const AqParamTable *table, const uint32_t key[2],
-                     float *weights);
+                     int threads, float *weights, float *average);
 /* The shape in files, and the order of elements: from ours to a file's
  * (`to_file`) or back.  Neither array has gaps. */
 void aq_param_file_shape(const AqParamInfo *param, int64_t *shape);

@@ -147,36 +147,72 @@ const AqParamTable *aq_params(AqGraph *g)
 
 /* ---- initial values ---- */
 
-/* One stream a name, so that a new layer changes no other's values. */
-static void start_param(const AqParamInfo *param, const uint32_t key[2],
-                        float *out)
+enum { PIECE = 1 << 16 }; /* floats of a flat array, made by one thread */
+
+typedef struct Start {
+    const AqParamTable *table;
+    const uint32_t *key;
+    float *weights, *average;
+} Start;
+
+/* Elements first .. last - 1 of one parameter, in fours that share a counter.
+ * One stream a name, so that a new layer changes no other's values. */
+static void draw(const AqParamInfo *param, const uint32_t key[2], bool normal,
+                 int64_t first, int64_t last, float *out)
 {
     uint32_t stream = (uint32_t)aq_hash64(param->name, strlen(param->name));
-    int64_t elements = aq_elements(&param->type);
-    bool normal = strcmp(param->init, "normal") == 0;
-    bool uniform = strcmp(param->init, "uniform") == 0;
-    float fixed = strcmp(param->init, "ones") == 0 ? 1 : 0;
-    for (int64_t i = 0; i < elements; i++) {
-        uint32_t sample = (uint32_t)(i >> 30);
-        uint32_t element = (uint32_t)(i & ((1 << 30) - 1));
-        double value = fixed;
+    double drawn[4];
+    for (int64_t at = first & ~(int64_t)3; at < last; at += 4) {
+        uint32_t sample = (uint32_t)(at >> 30);
+        uint32_t block = (uint32_t)(at & ((1 << 30) - 1)) / 4;
         if (normal)
-            value = param->value *
-                    aq_random_normal(key, 0, stream, sample, element);
-        else if (uniform)
-            value =
-                param->value *
-                (2 * aq_random_uniform(key, 0, stream, sample, element) - 1);
-        out[i] = (float)value;
+            aq_random_normals(key, 0, stream, sample, block, drawn);
+        else
+            aq_random_uniforms(key, 0, stream, sample, block, drawn);
+        for (int i = 0; i < 4; i++) {
+            double value = normal ? drawn[i] : 2 * drawn[i] - 1;
+            if (at + i >= first && at + i < last)
+                out[at + i] = (float)(param->value * value);
+        }
     }
 }
 
-void aq_params_start(const AqParamTable *table, const uint32_t key[2],
-                     float *weights)
+static void start_param(const AqParamInfo *param, const uint32_t key[2],
+                        int64_t first, int64_t last, float *out)
 {
-    memset(weights, 0, (size_t)table->floats * sizeof(float));
-    for (int i = 0; i < table->count; i++)
-        start_param(&table->at[i], key, weights + table->at[i].offset);
+    bool normal = strcmp(param->init, "normal") == 0;
+    if (normal || strcmp(param->init, "uniform") == 0)
+        draw(param, key, normal, first, last, out);
+    else if (strcmp(param->init, "ones") == 0)
+        for (int64_t i = first; i < last; i++)
+            out[i] = 1;
+}
+
+static void start_piece(void *context, int index)
+{
+    const Start *start = context;
+    const AqParamTable *table = start->table;
+    int64_t first = (int64_t)index * PIECE;
+    int64_t last = AQ_MIN(first + PIECE, table->floats);
+    size_t bytes = (size_t)(last - first) * sizeof(float);
+    memset(start->weights + first, 0, bytes);
+    for (int i = 0; i < table->count; i++) {
+        const AqParamInfo *p = &table->at[i];
+        int64_t begin = AQ_MAX(first - p->offset, 0);
+        int64_t end = AQ_MIN(last - p->offset, aq_elements(&p->type));
+        if (begin < end)
+            start_param(p, start->key, begin, end, start->weights + p->offset);
+    }
+    if (start->average)
+        memcpy(start->average + first, start->weights + first, bytes);
+}
+
+void aq_params_start(const AqParamTable *table, const uint32_t key[2],
+                     int threads, float *weights, float *average)
+{
+    Start start = {table, key, weights, average};
+    int pieces = (int)((table->floats + PIECE - 1) / PIECE);
+    aq_parallel(threads, pieces, start_piece, &start);
 }
 
 /* ---- files ---- */

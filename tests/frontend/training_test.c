@@ -58,7 +58,7 @@ static Program load(AqGraph *graph)
     p.params = aq_params(graph);
     double *weights = array(&p, "weights", p.params->floats + 1);
     float *start = AQ_NEW_ARRAY(p.arena, float, p.params->floats + 1);
-    aq_params_start(p.params, (const uint32_t[]){1, 2}, start);
+    aq_params_start(p.params, (const uint32_t[]){1, 2}, 1, start, NULL);
     for (int64_t i = 0; i < p.params->floats; i++)
         weights[i] = start[i];
     p.values = AQ_NEW_ARRAY(p.arena, AqValue, graph->n_outputs);
@@ -425,7 +425,7 @@ static void initial_values(void **state)
     const AqParamTable *table = aq_params(g);
     assert_int_equal(table->trained, 30010);
     float *w = malloc((size_t)table->floats * sizeof(float));
-    aq_params_start(table, (const uint32_t[]){3, 4}, w);
+    aq_params_start(table, (const uint32_t[]){3, 4}, 1, w, NULL);
     double square[2] = {0}, sum[2] = {0}, most = 0;
     for (int k = 0; k < 2; k++)
         for (int i = 0; i < 10000; i++) {
@@ -446,6 +446,38 @@ static void initial_values(void **state)
         assert_true(w[i] == 0);
         assert_true(w[table->at[1].offset + i] == 1);
     }
+    free(w);
+    aq_graph_free(g);
+}
+
+/* Pieces made by several threads, whose borders lie inside parameters, give
+ * what each element's own draw gives. */
+static void initial_values_in_pieces(void **state)
+{
+    (void)state;
+    enum { FIRST = 65539, SECOND = 200001 };
+    AqGraph *g = aq_graph_new();
+    AqScope s = aq_root(g);
+    aq_param(s, "u", AQ_SHAPE(FIRST), .init = AQ_INIT_UNIFORM, .value = 0.5);
+    aq_param(s, "n", AQ_SHAPE(SECOND), .init = AQ_INIT_NORMAL, .value = 3);
+    const AqParamTable *table = aq_params(g);
+    size_t bytes = (size_t)table->floats * sizeof(float);
+    float *w = malloc(bytes), *average = malloc(bytes);
+    const uint32_t key[] = {3, 4};
+    aq_params_start(table, key, 3, w, average);
+    assert_memory_equal(w, average, bytes);
+    uint32_t u = (uint32_t)aq_hash64("u", 1), n = (uint32_t)aq_hash64("n", 1);
+    for (uint32_t i = 0; i < FIRST; i++)
+        assert_true(
+            w[i] ==
+            (float)(0.5 * (2 * aq_random_uniform(key, 0, u, 0, i) - 1)));
+    for (int64_t i = FIRST; i < table->at[1].offset; i++)
+        assert_true(w[i] == 0);
+    const float *second = w + table->at[1].offset;
+    for (uint32_t i = 0; i < SECOND; i++)
+        assert_true(second[i] ==
+                    (float)(3 * aq_random_normal(key, 0, n, 0, i)));
+    free(average);
     free(w);
     aq_graph_free(g);
 }
@@ -484,6 +516,7 @@ int main(void)
         cmocka_unit_test(ancestral_noise),
         cmocka_unit_test(mistakes_are_explained),
         cmocka_unit_test(initial_values),
+        cmocka_unit_test(initial_values_in_pieces),
         cmocka_unit_test(file_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -71,6 +71,22 @@ static void test_normal_is_box_and_muller(void **state)
     }
 }
 
+static void test_four_at_once_are_the_same(void **state)
+{
+    (void)state;
+    const uint32_t key[2] = {8, 9};
+    for (uint32_t block = 0; block < 50000; block++) {
+        double n[4], u[4];
+        aq_random_normals(key, 1, 2, 3, block, n);
+        aq_random_uniforms(key, 1, 2, 3, block, u);
+        for (uint32_t i = 0; i < 4; i++) {
+            uint32_t element = 4 * block + i;
+            assert_true(n[i] == aq_random_normal(key, 1, 2, 3, element));
+            assert_true(u[i] == aq_random_uniform(key, 1, 2, 3, element));
+        }
+    }
+}
+
 static void test_normal_has_normal_moments(void **state)
 {
     (void)state;
@@ -110,6 +126,7 @@ int main(void)
         cmocka_unit_test(test_golden_vectors),
         cmocka_unit_test(test_uniform_reads_its_word),
         cmocka_unit_test(test_normal_is_box_and_muller),
+        cmocka_unit_test(test_four_at_once_are_the_same),
         cmocka_unit_test(test_normal_has_normal_moments),
         cmocka_unit_test(test_draws_differ_by_every_coordinate),
     };
