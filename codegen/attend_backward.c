@@ -173,7 +173,7 @@ static void meet(const Backward *t, int64_t strip)
         .b = t->p + place,
         .c = t->dv + at,
         .x = t->ones,
-        .tiles = aq_ceil_div(a->depth, a->tile),
+        .tiles = aq_ceil_div(a->depth, a->sum_tile),
         .k = t->queries - from,
         .ldb = AQ_SCORE_ROW,
         .ldc = a->width,

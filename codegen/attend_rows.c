@@ -47,9 +47,9 @@ static void transpose(AqEmit *e, LLVMValueRef *square)
 }
 
 /* (from, from_row, to, rows, depth, factor) */
-AqStatus aq_emit_attend_spread(AqEmit *e, const void *context)
+AqStatus aq_emit_attend_spread(AqEmit *e, const void *vectors)
 {
-    (void)context;
+    int64_t strip = (int64_t)*(const int *)vectors * e->lanes;
     LLVMTypeRef parameters[] = {e->pointer, e->i64, e->pointer,
                                 e->i64,     e->i64, e->f32};
     aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
@@ -58,7 +58,7 @@ AqStatus aq_emit_attend_spread(AqEmit *e, const void *context)
     LLVMValueRef factor = aq_splat(e, param(e, 5), lanes);
     LLVMValueRef last = LLVMBuildSub(e->builder, param(e, 3), aq_i64(e, 1), "");
     AqLoop halves, squares;
-    aq_loop_begin(e, &halves, zero, aq_i64(e, 2 * (int64_t)lanes), lanes);
+    aq_loop_begin(e, &halves, zero, aq_i64(e, strip), lanes);
     LLVMValueRef from[64], square[64];
     for (int i = 0; i < lanes; i++) {
         LLVMValueRef row =
@@ -77,7 +77,7 @@ AqStatus aq_emit_attend_spread(AqEmit *e, const void *context)
         square[i] = LLVMBuildFMul(e->builder, x, factor, "");
     }
     transpose(e, square);
-    LLVMValueRef width = aq_i64(e, 2 * (int64_t)lanes);
+    LLVMValueRef width = aq_i64(e, strip);
     for (int i = 0; i < lanes; i++) {
         LLVMValueRef row =
             LLVMBuildAdd(e->builder, squares.counter, aq_i64(e, i), "");
@@ -90,9 +90,9 @@ AqStatus aq_emit_attend_spread(AqEmit *e, const void *context)
 }
 
 /* (from, to, to_row, rows, depth, factor, spare) */
-AqStatus aq_emit_attend_collect(AqEmit *e, const void *context)
+AqStatus aq_emit_attend_collect(AqEmit *e, const void *vectors)
 {
-    (void)context;
+    int64_t strip = (int64_t)*(const int *)vectors * e->lanes;
     LLVMTypeRef parameters[] = {e->pointer, e->pointer, e->i64,    e->i64,
                                 e->i64,     e->pointer, e->pointer};
     aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
@@ -105,7 +105,7 @@ AqStatus aq_emit_attend_collect(AqEmit *e, const void *context)
     LLVMValueRef from = float_at(e, param(e, 0), halves.counter);
     aq_loop_begin(e, &squares, zero, depth, lanes);
     LLVMValueRef mask = lanes_before(e, squares.counter, depth);
-    LLVMValueRef width = aq_i64(e, 2 * (int64_t)lanes);
+    LLVMValueRef width = aq_i64(e, strip);
     for (int i = 0; i < lanes; i++) {
         LLVMValueRef row =
             LLVMBuildAdd(e->builder, squares.counter, aq_i64(e, i), "");
