@@ -122,17 +122,18 @@ static int strip_vectors(const AqTarget *target, int64_t tokens)
     return 8 * wide > 9 * narrow ? 2 : most;
 }
 
-/* Rows of e of a tile of sums: many need fewer instructions a product, but
- * should not stand idle behind the last. */
+/* Rows of e of a tile of sums, for the fewest instructions: a term takes one a
+ * row and one a vector besides the products; rows behind the last are idle. */
 static int sum_rows(const AqTarget *target, int vectors, int64_t depth)
 {
-    int most = aq_attend_rows(target, vectors), best = most;
-    if (vectors < 4)
-        return most;
-    for (int rows = most - 1; rows >= most - 2; rows--) {
-        int64_t cost = aq_ceil_div(depth, rows) * (rows * vectors + rows);
-        if (cost < aq_ceil_div(depth, best) * (best * vectors + best))
+    int best = aq_attend_rows(target, vectors), least = vectors < 4 ? best : 4;
+    int64_t lowest = INT64_MAX;
+    for (int rows = best; rows >= least; rows--) {
+        int64_t cost = aq_ceil_div(depth, rows) *
+                       ((int64_t)rows * vectors + rows + vectors);
+        if (cost < lowest)
             best = rows;
+        lowest = AQ_MIN(lowest, cost);
     }
     return best;
 }
@@ -329,20 +330,11 @@ static AqStatus link_panels(AqCodePlan *plan, bool backward, AqError *error)
     return error->status;
 }
 
-static AqStatus link_transposes(AqCodePlan *plan, const AqAttend *a,
-                                AqError *error)
-{
-    if (link_strip(plan, PLACE(spread), a, "attend_spread",
-                   aq_emit_attend_spread, error) == AQ_OK)
-        link_strip(plan, PLACE(collect), a, "attend_collect",
-                   aq_emit_attend_collect, error);
-    return error->status;
-}
-
 static AqStatus link_forward(AqCodePlan *plan, const AqAttend *a,
                              AqError *error)
 {
-    if (link_transposes(plan, a, error) ||
+    if (link_leaf(plan, PLACE(transpose), "attend_transpose",
+                  aq_emit_attend_transpose, error) ||
         link_strip_tile(plan, PLACE(scores), a, AQ_TILE_SCORES, error) ||
         link_strip_tile(plan, PLACE(sums), a, AQ_TILE_SUMS, error) ||
         link_strip(plan, PLACE(softmax), a, "attend_softmax",
@@ -374,7 +366,8 @@ static AqStatus link_outer(AqCodePlan *plan, const AqAttend *a, AqError *error)
 static AqStatus link_backward(AqCodePlan *plan, const AqAttend *a,
                               AqError *error)
 {
-    if (link_transposes(plan, a, error) ||
+    if (link_leaf(plan, PLACE(transpose), "attend_transpose",
+                  aq_emit_attend_transpose, error) ||
         link_leaf(plan, PLACE(panel_rows), "attend_panel", aq_emit_attend_panel,
                   error) ||
         link_strip_tile(plan, PLACE(weights), a, AQ_TILE_WEIGHTS, error) ||

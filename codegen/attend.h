@@ -77,22 +77,23 @@ static inline int aq_attend_rows(const AqTarget *target, int vectors)
 
 /* ---- attend_rows.c ---- */
 
-/* to[e][lane] = factor * from[lane][e], whole vectors of e, zeros beyond
- * `depth`; lanes from `rows` on repeat the last row. */
-typedef void AqSpreadFn(const float *from, int64_t from_row, float *to,
-                        int64_t rows, int64_t depth, float factor);
-/* to[lane][e] = factor[lane] * from[e][lane]; `spare` takes what is not kept.
- */
-typedef void AqCollectFn(const float *from, float *to, int64_t to_row,
-                         int64_t rows, int64_t depth, const float *factor,
-                         float *spare);
+/* to[j][i] = factor[step * j] * from[i][j] for i < to_columns and all vectors of
+ * j that begin before `columns`.  Behind `rows` the last row repeats; behind
+ * `columns` there are zeros; what lies behind `to_rows` goes to `spare`. */
+typedef struct AqTranspose {
+    const float *from;
+    float *to;
+    const float *factor;
+    float *spare; /* a vector */
+    int64_t from_row, to_row, factor_step;
+    int64_t rows, columns, to_rows, to_columns;
+} AqTranspose;
+typedef void AqTransposeFn(const AqTranspose *transpose);
 /* Rows of panels, zeros up to a whole vector. */
 typedef void AqPanelRowsFn(const float *from, int64_t from_row, float *to,
                            int64_t to_row, int64_t rows, int64_t depth);
 
-/* `vectors` points to those of a strip, an int. */
-AqStatus aq_emit_attend_spread(AqEmit *e, const void *vectors);
-AqStatus aq_emit_attend_collect(AqEmit *e, const void *vectors);
+AqStatus aq_emit_attend_transpose(AqEmit *e, const void *context);
 AqStatus aq_emit_attend_panel(AqEmit *e, const void *context);
 
 /* ---- attend_softmax.c ---- */
@@ -122,6 +123,7 @@ typedef void AqRowProductFn(const float *a, const float *b, int64_t row,
                             float *to, int64_t rows, int64_t depth,
                             float factor);
 
+/* `vectors` points to those of a strip, an int. */
 AqStatus aq_emit_attend_softmax(AqEmit *e, const void *vectors);
 AqStatus aq_emit_attend_softmax_end(AqEmit *e, const void *vectors);
 AqStatus aq_emit_attend_row_product(AqEmit *e, const void *context);
@@ -153,8 +155,7 @@ typedef struct AqAttend {
     AqTileFn *scores, *weights, *slopes, *sums;
     AqTileFn *outer[3]; /* [vectors - 1] */
     int64_t outer_rows[3];
-    AqSpreadFn *spread;
-    AqCollectFn *collect;
+    AqTransposeFn *transpose;
     AqPanelRowsFn *panel_rows;
     AqSoftmaxFn *softmax;
     AqSoftmaxEndFn *softmax_end;
@@ -199,6 +200,16 @@ static inline int64_t aq_outer_vectors(const AqAttend *a, int64_t left)
     int64_t vectors = aq_ceil_div(left, a->lanes);
     return vectors % 2 == 0 ? 2 : AQ_MIN(vectors, 3);
 }
+
+/* ---- attend_rows.c, again ---- */
+
+/* to[e][lane] = factor * from[lane][e]: `rows` tokens as a strip, whose other
+ * lanes repeat the last. */
+void aq_attend_spread(const AqAttend *a, const float *from, float *to,
+                      int64_t rows, float factor);
+/* to[lane][e] = factor[lane] * from[e][lane] */
+void aq_attend_collect(const AqAttend *a, const float *from, float *to,
+                       int64_t rows, const float *factor);
 
 /* ---- attend_panels.c ---- */
 

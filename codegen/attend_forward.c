@@ -12,10 +12,10 @@ typedef struct Forward {
     const AqAttend *a;
     void *const *buffers;
     int64_t b, h;
-    int64_t query, queries;                /* of this task */
-    int64_t key, keys;                     /* of this block */
-    float *q, *out;                        /* [strip][e][W] */
-    float *k, *v, *scores, *stats, *spare; /* see place_scratch */
+    int64_t query, queries; /* of this task */
+    int64_t key, keys;      /* of this block */
+    float *q, *out;         /* [strip][e][W] */
+    float *scores, *stats;  /* of a strip; of all strips */
 } Forward;
 
 static int64_t strip_floats(const AqAttend *a)
@@ -40,7 +40,6 @@ static int64_t place_scratch(const AqAttend *a, Forward *f, float *scratch)
         {&f->out, strips * strip_floats(a)},
         {&f->scores, a->across * AQ_SCORE_ROW},
         {&f->stats, strips * stats_floats(a)},
-        {&f->spare, a->lanes},
     };
     int64_t used = 0;
     for (int i = 0; i < AQ_COUNT(all); i++) {
@@ -72,10 +71,10 @@ static void begin(const Forward *f)
     const AqAttend *a = f->a;
     for (int64_t s = 0; s * a->width < f->queries; s++) {
         float *stats = f->stats + s * stats_floats(a);
-        a->spread(input(f, AQ_Q) + aq_attend_at(a, a->queries, f->b,
-                                                f->query + s * a->width, f->h),
-                  a->row, f->q + s * strip_floats(a), strip_queries(f, s),
-                  a->depth, a->scale * LOG2_E);
+        int64_t at =
+            aq_attend_at(a, a->queries, f->b, f->query + s * a->width, f->h);
+        aq_attend_spread(a, input(f, AQ_Q) + at, f->q + s * strip_floats(a),
+                         strip_queries(f, s), a->scale * LOG2_E);
         memset(f->out + s * strip_floats(a), 0,
                (size_t)strip_floats(a) * sizeof(float));
         memset(stats, 0, (size_t)stats_floats(a) * sizeof(float));
@@ -176,10 +175,10 @@ static void end(const Forward *f)
         int64_t first = f->query + s * a->width, n = strip_queries(f, s);
         a->softmax_end(stats);
         if (out)
-            a->collect(f->out + s * strip_floats(a),
-                       out + aq_attend_at(a, a->queries, f->b, first, f->h),
-                       a->row, n, a->depth, stats + AQ_STATS_FACTOR * a->width,
-                       f->spare);
+            aq_attend_collect(
+                a, f->out + s * strip_floats(a),
+                out + aq_attend_at(a, a->queries, f->b, first, f->h), n,
+                stats + AQ_STATS_FACTOR * a->width);
         if (lse)
             memcpy(lse + (f->b * a->heads + f->h) * a->queries + first,
                    stats + AQ_STATS_TOP * a->width, (size_t)n * sizeof(float));

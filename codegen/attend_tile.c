@@ -5,7 +5,7 @@
  *   for k:  b0, b1 = B[k];  for r: c[r][0..1] += a[r][k] * b[0..1] */
 #include "codegen/attend.h"
 
-enum { MOST_SUMS = 24, UNROLL = 4 };
+enum { MOST_SUMS = 24, UNROLL = 2 };
 
 enum { /* fields of AqTile, each eight bytes */
        FIELD_A,
