@@ -4,7 +4,7 @@
 #include <stddef.h>
 
 enum {
-    FEW_TASKS = 24, /* smaller pieces are taken rather than fewer tasks */
+    FEW_TASKS = 24,     /* smaller pieces are taken rather than fewer tasks */
     MOST_QUERIES = 256, /* of a forward task */
 };
 
@@ -289,8 +289,8 @@ static AqStatus link_strip(AqCodePlan *plan, size_t offset, const AqAttend *a,
     if (!vectors)
         return aq_no_memory(error, sizeof *vectors);
     *vectors = (int)(a->width / a->lanes);
-    int unit = aq_code_plan_unit(plan, name, vectors, sizeof *vectors, emit,
-                                 vectors);
+    int unit =
+        aq_code_plan_unit(plan, name, vectors, sizeof *vectors, emit, vectors);
     return link_unit(plan, offset, unit, error);
 }
 

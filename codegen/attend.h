@@ -77,8 +77,8 @@ static inline int aq_attend_rows(const AqTarget *target, int vectors)
 
 /* ---- attend_rows.c ---- */
 
-/* to[j][i] = factor[step * j] * from[i][j] for i < to_columns and all vectors of
- * j that begin before `columns`.  Behind `rows` the last row repeats; behind
+/* to[j][i] = factor[step * j] * from[i][j] for i < to_columns and all vectors
+ * of j that begin before `columns`.  Behind `rows` the last row repeats; behind
  * `columns` there are zeros; what lies behind `to_rows` goes to `spare`. */
 typedef struct AqTranspose {
     const float *from;
@@ -107,13 +107,7 @@ LLVMValueRef aq_attend_larger(AqEmit *e, LLVMValueRef a, LLVMValueRef b);
 /* Of the queries of a strip, each an array of W: maximum so far, the one before
  * this block, sum so far of 2^(s - maximum), and what the sums so far must be
  * multiplied by. */
-enum {
-    AQ_STATS_TOP,
-    AQ_STATS_BEFORE,
-    AQ_STATS_SUM,
-    AQ_STATS_FACTOR,
-    AQ_STATS
-};
+enum { AQ_STATS_TOP, AQ_STATS_BEFORE, AQ_STATS_SUM, AQ_STATS_FACTOR, AQ_STATS };
 /* Turns `rows` rows of scores, whose maximum is in `top`, into weights. */
 typedef void AqSoftmaxFn(float *stats, float *scores, int64_t rows);
 /* top becomes the log-sum-exp, factor what the output is multiplied by. */

@@ -242,10 +242,9 @@ static void end_keys(const Backward *t)
         const float *from = which == 1 ? t->dk : t->dv;
         float *to = (float *)t->buffers[a->result[which]] + at;
         for (int64_t s = 0; s * a->width < t->keys; s++)
-            aq_attend_collect(a, from + s * strip_floats(a),
-                              to + s * a->width * a->row,
-                              AQ_MIN(a->width, t->keys - s * a->width),
-                              t->ones);
+            aq_attend_collect(
+                a, from + s * strip_floats(a), to + s * a->width * a->row,
+                AQ_MIN(a->width, t->keys - s * a->width), t->ones);
     }
 }
 

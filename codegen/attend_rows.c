@@ -1,7 +1,6 @@
 /* Leaves of attention that copy and transpose rows of tokens. */
 #include "codegen/attend.h"
 
-
 static LLVMValueRef param(AqEmit *e, unsigned index)
 {
     return LLVMGetParam(e->function, index);
@@ -67,8 +66,7 @@ static void load_square(AqEmit *e, LLVMValueRef *const field,
                         LLVMValueRef *square)
 {
     LLVMValueRef mask = lanes_before(e, j, field[FIELD_COLUMNS]);
-    LLVMValueRef at =
-        LLVMBuildMul(e->builder, j, field[FIELD_FACTOR_STEP], "");
+    LLVMValueRef at = LLVMBuildMul(e->builder, j, field[FIELD_FACTOR_STEP], "");
     LLVMValueRef factor =
         aq_load(e, e->vf32, float_at(e, field[FIELD_FACTOR], at));
     for (int r = 0; r < e->lanes; r++) {
