@@ -4,7 +4,8 @@
 #include <stddef.h>
 
 enum {
-    FEW_TASKS = 24, /* smaller pieces are taken rather than fewer tasks */
+    FEW_TASKS = 24,     /* smaller pieces are taken rather than fewer tasks */
+    MOST_QUERIES = 256, /* of a forward task */
 };
 
 /* ---- the body ---- */
@@ -111,16 +112,44 @@ static int64_t fewer_rows(int64_t n, int64_t depth, int64_t most_depth)
     return n;
 }
 
-static void set_common(const AqTarget *target, AqAttend *a)
+/* Vectors of a strip: many need fewer instructions a product, but should not
+ * leave many lanes idle. */
+static int strip_vectors(const AqTarget *target, int64_t tokens)
 {
+    int most = target->registers == 32 ? 4 : 3;
+    int64_t wide = aq_round_up(tokens, (int64_t)most * target->vector);
+    int64_t narrow = aq_round_up(tokens, 2 * (int64_t)target->vector);
+    return 8 * wide > 9 * narrow ? 2 : most;
+}
+
+/* Rows of e of a tile of sums, for the fewest instructions: a term takes one a
+ * row and one a vector besides the products; rows behind the last are idle. */
+static int sum_rows(const AqTarget *target, int vectors, int64_t depth)
+{
+    int best = aq_attend_rows(target, vectors), least = vectors < 4 ? best : 4;
+    int64_t lowest = INT64_MAX;
+    for (int rows = best; rows >= least; rows--) {
+        int64_t cost = aq_ceil_div(depth, rows) *
+                       ((int64_t)rows * vectors + rows + vectors);
+        if (cost < lowest)
+            best = rows;
+        lowest = AQ_MIN(lowest, cost);
+    }
+    return best;
+}
+
+static void set_common(const AqTarget *target, int64_t tokens, AqAttend *a)
+{
+    int vectors = strip_vectors(target, tokens);
     a->lanes = target->vector;
-    a->width = 2 * a->lanes;
-    a->tile = aq_attend_rows(target, 2);
+    a->width = vectors * a->lanes;
+    a->tile = aq_attend_rows(target, vectors);
+    a->sum_tile = sum_rows(target, vectors, a->depth);
     for (int v = 0; v < 3; v++)
         a->outer_rows[v] = aq_attend_rows(target, v + 1);
     a->panel = panel_row(a->depth);
-    a->depth_rows =
-        AQ_MAX(aq_round_up(a->depth, a->tile), aq_round_up(a->depth, a->lanes));
+    a->depth_rows = AQ_MAX(aq_round_up(a->depth, a->sum_tile),
+                           aq_round_up(a->depth, a->lanes));
 }
 
 static int64_t place_in_work(int64_t *floats, int64_t count)
@@ -143,7 +172,8 @@ static int64_t place_sides(AqAttend *a, int64_t tokens)
 /* These return the floats of the workspace. */
 static int64_t set_forward(AqAttend *a)
 {
-    int64_t strips = AQ_MIN(aq_ceil_div(a->queries, a->width), AQ_MOST_STRIPS);
+    int64_t strips =
+        AQ_MIN(aq_ceil_div(a->queries, a->width), MOST_QUERIES / a->width);
     int64_t heads = a->batch * a->heads;
     while (strips > 1 &&
            heads * aq_ceil_div(a->queries, strips * a->width) < FEW_TASKS)
@@ -157,7 +187,8 @@ static int64_t set_forward(AqAttend *a)
 
 static int64_t set_backward(const AqTarget *target, AqAttend *a)
 {
-    int64_t strips = AQ_MIN(aq_ceil_div(a->keys, a->width), AQ_MOST_STRIPS);
+    int64_t strips =
+        AQ_MIN(aq_ceil_div(a->keys, a->width), AQ_MOST_SCORES / a->width);
     int64_t strip_bytes = 5 * 4 * a->width * a->depth;
     int64_t heads = a->batch * a->heads;
     while (strips > 1 && strips * strip_bytes > target->l2 / 3)
@@ -200,7 +231,7 @@ static AqStatus analyse(const AqKernel *kernel, Attention *t, AqError *error)
         return error->status;
     t->backward = node->op == AQ_OP_attention_gradient;
     take_shapes(kernel->body, node, a);
-    set_common(kernel->target, a);
+    set_common(kernel->target, t->backward ? a->keys : a->queries, a);
     t->work = t->backward ? set_backward(kernel->target, a) : set_forward(a);
     return AQ_OK;
 }
@@ -250,22 +281,41 @@ static AqStatus link_leaf(AqCodePlan *plan, size_t offset, const char *name,
                      aq_code_plan_unit(plan, name, "", 0, emit, NULL), error);
 }
 
-static AqStatus link_tile(AqCodePlan *plan, size_t offset, const AqAttend *a,
-                          AqTileKind kind, int vectors, AqError *error)
+/* A leaf that knows how many vectors a strip has. */
+static AqStatus link_strip(AqCodePlan *plan, size_t offset, const AqAttend *a,
+                           const char *name, AqUnitEmit *emit, AqError *error)
 {
-    AqTileKey *key = AQ_NEW(aq_code_plan_arena(plan), AqTileKey);
-    if (!key)
-        return aq_no_memory(error, sizeof *key);
-    bool outer = kind == AQ_TILE_OUTER;
-    *key = (AqTileKey){
-        .kind = kind,
-        .rows = (int32_t)a->outer_rows[vectors - 1],
-        .vectors = vectors,
-        .panel = outer ? AQ_SCORE_ROW : (int32_t)a->panel,
-    };
-    int unit = aq_code_plan_unit(plan, "attend_tile", key, sizeof *key,
-                                 aq_emit_attend_tile, key);
+    int *vectors = AQ_NEW(aq_code_plan_arena(plan), int);
+    if (!vectors)
+        return aq_no_memory(error, sizeof *vectors);
+    *vectors = (int)(a->width / a->lanes);
+    int unit =
+        aq_code_plan_unit(plan, name, vectors, sizeof *vectors, emit, vectors);
     return link_unit(plan, offset, unit, error);
+}
+
+static AqStatus link_tile(AqCodePlan *plan, size_t offset, AqTileKey key,
+                          AqError *error)
+{
+    AqTileKey *kept = AQ_NEW(aq_code_plan_arena(plan), AqTileKey);
+    if (!kept)
+        return aq_no_memory(error, sizeof *kept);
+    *kept = key;
+    int unit = aq_code_plan_unit(plan, "attend_tile", kept, sizeof *kept,
+                                 aq_emit_attend_tile, kept);
+    return link_unit(plan, offset, unit, error);
+}
+
+static AqStatus link_strip_tile(AqCodePlan *plan, size_t offset,
+                                const AqAttend *a, AqTileKind kind,
+                                AqError *error)
+{
+    int64_t rows = kind == AQ_TILE_SUMS ? a->sum_tile : a->tile;
+    AqTileKey key = {.kind = kind,
+                     .rows = (int32_t)rows,
+                     .vectors = (int32_t)(a->width / a->lanes),
+                     .panel = (int32_t)a->panel};
+    return link_tile(plan, offset, key, error);
 }
 
 #define PLACE(field) offsetof(AqAttend, field)
@@ -280,26 +330,18 @@ static AqStatus link_panels(AqCodePlan *plan, bool backward, AqError *error)
     return error->status;
 }
 
-static AqStatus link_transposes(AqCodePlan *plan, AqError *error)
-{
-    if (link_leaf(plan, PLACE(spread), "attend_spread", aq_emit_attend_spread,
-                  error) == AQ_OK)
-        link_leaf(plan, PLACE(collect), "attend_collect",
-                  aq_emit_attend_collect, error);
-    return error->status;
-}
-
 static AqStatus link_forward(AqCodePlan *plan, const AqAttend *a,
                              AqError *error)
 {
-    if (link_transposes(plan, error) ||
-        link_tile(plan, PLACE(scores), a, AQ_TILE_SCORES, 2, error) ||
-        link_tile(plan, PLACE(sums), a, AQ_TILE_SUMS, 2, error) ||
-        link_leaf(plan, PLACE(softmax), "attend_softmax",
-                  aq_emit_attend_softmax, error))
+    if (link_leaf(plan, PLACE(transpose), "attend_transpose",
+                  aq_emit_attend_transpose, error) ||
+        link_strip_tile(plan, PLACE(scores), a, AQ_TILE_SCORES, error) ||
+        link_strip_tile(plan, PLACE(sums), a, AQ_TILE_SUMS, error) ||
+        link_strip(plan, PLACE(softmax), a, "attend_softmax",
+                   aq_emit_attend_softmax, error))
         return error->status;
-    return link_leaf(plan, PLACE(softmax_end), "attend_softmax_end",
-                     aq_emit_attend_softmax_end, error);
+    return link_strip(plan, PLACE(softmax_end), a, "attend_softmax_end",
+                      aq_emit_attend_softmax_end, error);
 }
 
 static AqStatus link_outer(AqCodePlan *plan, const AqAttend *a, AqError *error)
@@ -310,8 +352,11 @@ static AqStatus link_outer(AqCodePlan *plan, const AqAttend *a, AqError *error)
         vectors = aq_outer_vectors(a, a->depth - e);
         size_t offset =
             PLACE(outer) + (size_t)(vectors - 1) * sizeof(AqTileFn *);
-        if (!linked[vectors - 1] &&
-            link_tile(plan, offset, a, AQ_TILE_OUTER, (int)vectors, error))
+        AqTileKey key = {.kind = AQ_TILE_OUTER,
+                         .rows = (int32_t)a->outer_rows[vectors - 1],
+                         .vectors = (int32_t)vectors,
+                         .panel = AQ_SCORE_ROW};
+        if (!linked[vectors - 1] && link_tile(plan, offset, key, error))
             return error->status;
         linked[vectors - 1] = true;
     }
@@ -321,12 +366,13 @@ static AqStatus link_outer(AqCodePlan *plan, const AqAttend *a, AqError *error)
 static AqStatus link_backward(AqCodePlan *plan, const AqAttend *a,
                               AqError *error)
 {
-    if (link_transposes(plan, error) ||
+    if (link_leaf(plan, PLACE(transpose), "attend_transpose",
+                  aq_emit_attend_transpose, error) ||
         link_leaf(plan, PLACE(panel_rows), "attend_panel", aq_emit_attend_panel,
                   error) ||
-        link_tile(plan, PLACE(weights), a, AQ_TILE_WEIGHTS, 2, error) ||
-        link_tile(plan, PLACE(slopes), a, AQ_TILE_SLOPES, 2, error) ||
-        link_tile(plan, PLACE(sums), a, AQ_TILE_SUMS, 2, error))
+        link_strip_tile(plan, PLACE(weights), a, AQ_TILE_WEIGHTS, error) ||
+        link_strip_tile(plan, PLACE(slopes), a, AQ_TILE_SLOPES, error) ||
+        link_strip_tile(plan, PLACE(sums), a, AQ_TILE_SUMS, error))
         return error->status;
     return link_outer(plan, a, error);
 }

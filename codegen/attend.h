@@ -24,16 +24,17 @@
  *   attend_backward.c  those of a backward task
  *   attend_tile.c      the register tile, with what follows on its registers
  *   attend_rows.c      leaves that copy and transpose
- *   attend_softmax.c   exponential, running maximum and sum, sums of rows */
+ *   attend_softmax.c   exponential, running sum, sums of rows */
 #ifndef AQ_CODEGEN_ATTEND_H
 #define AQ_CODEGEN_ATTEND_H
 
 #include "codegen/emit.h"
 
 enum {
-    AQ_SCORE_ROW = 144, /* floats from row to row of scores; a strip is part */
-    AQ_MOST_STRIPS = 4,
-    AQ_WHOLE_ROWS = 24, /* a multiple of the rows of all tiles */
+    AQ_SCORE_ROW = 144,   /* floats from row to row of scores */
+    AQ_MOST_SCORES = 128, /* of them in a row */
+    AQ_WHOLE_ROWS = 24,   /* a multiple of the rows of all tiles of tokens */
+    AQ_MOST_VECTORS = 4,  /* of a strip */
 };
 
 /* ---- attend_tile.c ---- */
@@ -45,13 +46,14 @@ typedef struct AqTile {
     const float *b; /* b[k * ldb + ..] */
     float *c;       /* c[r * ldc + ..] */
     const float *x, *y, *p;
+    float *top;
     int64_t tiles, k, ldb, ldc;
     int64_t more; /* not 0: what is in C is added to */
 } AqTile;
 typedef void AqTileFn(const AqTile *tile);
 
 typedef enum AqTileKind {
-    AQ_TILE_SCORES,  /* c = s */
+    AQ_TILE_SCORES,  /* c = s, top[..] the largest of it and all rows */
     AQ_TILE_WEIGHTS, /* c = 2^(s - x[r]) */
     AQ_TILE_SLOPES,  /* c = p[r][..] (x[0] s + y[r]), p like c */
     AQ_TILE_SUMS,    /* c = c x[..] + s, A by columns */
@@ -66,44 +68,48 @@ typedef struct AqTileKey {
 
 AqStatus aq_emit_attend_tile(AqEmit *e, const void *key);
 /* Rows of a tile of so many vectors: the sums fill the registers, but of 32
- * two vectors leave room and divide more shapes. */
+ * one or two vectors leave room and divide more shapes. */
 static inline int aq_attend_rows(const AqTarget *target, int vectors)
 {
-    if (target->registers == 32)
-        return vectors == 3 ? 8 : vectors == 2 ? 8 : 12;
-    return vectors == 3 ? 4 : vectors == 2 ? 6 : 12;
+    static const int few[] = {12, 6, 4}, many[] = {12, 8, 8, 6};
+    return target->registers == 32 ? many[vectors - 1] : few[vectors - 1];
 }
 
 /* ---- attend_rows.c ---- */
 
-/* to[e][lane] = factor * from[lane][e], whole vectors of e, zeros beyond
- * `depth`; lanes from `rows` on repeat the last row. */
-typedef void AqSpreadFn(const float *from, int64_t from_row, float *to,
-                        int64_t rows, int64_t depth, float factor);
-/* to[lane][e] = factor[lane] * from[e][lane]; `spare` takes what is not kept.
- */
-typedef void AqCollectFn(const float *from, float *to, int64_t to_row,
-                         int64_t rows, int64_t depth, const float *factor,
-                         float *spare);
+/* to[j][i] = factor[step * j] * from[i][j] for i < to_columns and all vectors
+ * of j that begin before `columns`.  Behind `rows` the last row repeats; behind
+ * `columns` there are zeros; what lies behind `to_rows` goes to `spare`. */
+typedef struct AqTranspose {
+    const float *from;
+    float *to;
+    const float *factor;
+    float *spare; /* a vector */
+    int64_t from_row, to_row, factor_step;
+    int64_t rows, columns, to_rows, to_columns;
+} AqTranspose;
+typedef void AqTransposeFn(const AqTranspose *transpose);
 /* Rows of panels, zeros up to a whole vector. */
 typedef void AqPanelRowsFn(const float *from, int64_t from_row, float *to,
                            int64_t to_row, int64_t rows, int64_t depth);
 
-AqStatus aq_emit_attend_spread(AqEmit *e, const void *context);
-AqStatus aq_emit_attend_collect(AqEmit *e, const void *context);
+AqStatus aq_emit_attend_transpose(AqEmit *e, const void *context);
 AqStatus aq_emit_attend_panel(AqEmit *e, const void *context);
 
 /* ---- attend_softmax.c ---- */
 
-/* 2^x; at and below -127 it is zero, from 127.5 on infinity.  `below_zero`: x
+/* 2^x; at and below -127 it may be zero, from 128 on infinity.  `below_zero`: x
  * is not above zero, or what comes of it does not matter. */
 LLVMValueRef aq_attend_exp2(AqEmit *e, LLVMValueRef x, bool below_zero);
+/* a > b ? a : b, one instruction; b where one is NaN */
+LLVMValueRef aq_attend_larger(AqEmit *e, LLVMValueRef a, LLVMValueRef b);
 
-/* Of the queries of a strip, each an array of W: maximum so far, sum so far of
- * 2^(s - maximum), and what the sums so far must be multiplied by. */
-enum { AQ_STATS_TOP, AQ_STATS_SUM, AQ_STATS_FACTOR, AQ_STATS };
-/* Turns `rows` rows of scores into weights. */
-typedef void AqSoftmaxFn(float *scores, int64_t rows, float *stats);
+/* Of the queries of a strip, each an array of W: maximum so far, the one before
+ * this block, sum so far of 2^(s - maximum), and what the sums so far must be
+ * multiplied by. */
+enum { AQ_STATS_TOP, AQ_STATS_BEFORE, AQ_STATS_SUM, AQ_STATS_FACTOR, AQ_STATS };
+/* Turns `rows` rows of scores, whose maximum is in `top`, into weights. */
+typedef void AqSoftmaxFn(float *stats, float *scores, int64_t rows);
 /* top becomes the log-sum-exp, factor what the output is multiplied by. */
 typedef void AqSoftmaxEndFn(float *stats);
 /* to[i] = factor * a[i] . b[i] */
@@ -111,8 +117,9 @@ typedef void AqRowProductFn(const float *a, const float *b, int64_t row,
                             float *to, int64_t rows, int64_t depth,
                             float factor);
 
-AqStatus aq_emit_attend_softmax(AqEmit *e, const void *context);
-AqStatus aq_emit_attend_softmax_end(AqEmit *e, const void *context);
+/* `vectors` points to those of a strip, an int. */
+AqStatus aq_emit_attend_softmax(AqEmit *e, const void *vectors);
+AqStatus aq_emit_attend_softmax_end(AqEmit *e, const void *vectors);
 AqStatus aq_emit_attend_row_product(AqEmit *e, const void *context);
 
 /* ---- closures ---- */
@@ -130,7 +137,8 @@ typedef struct AqAttend {
     int64_t row;                   /* floats from token to token */
     int64_t bias_batch, bias_head; /* floats; 0: the same for all */
     int64_t lanes, width;          /* of a vector, of a strip */
-    int64_t tile, panel;           /* rows of a tile, floats of a panel's row */
+    int64_t tile, sum_tile;        /* rows of tiles: tokens, and of e */
+    int64_t panel;                 /* floats of a panel's row */
     int64_t depth_rows;            /* of e, whole tiles and vectors */
     /* tokens of a task's strips, and of the blocks that they meet */
     int64_t along, across;
@@ -141,8 +149,7 @@ typedef struct AqAttend {
     AqTileFn *scores, *weights, *slopes, *sums;
     AqTileFn *outer[3]; /* [vectors - 1] */
     int64_t outer_rows[3];
-    AqSpreadFn *spread;
-    AqCollectFn *collect;
+    AqTransposeFn *transpose;
     AqPanelRowsFn *panel_rows;
     AqSoftmaxFn *softmax;
     AqSoftmaxEndFn *softmax_end;
@@ -187,6 +194,16 @@ static inline int64_t aq_outer_vectors(const AqAttend *a, int64_t left)
     int64_t vectors = aq_ceil_div(left, a->lanes);
     return vectors % 2 == 0 ? 2 : AQ_MIN(vectors, 3);
 }
+
+/* ---- attend_rows.c, again ---- */
+
+/* to[e][lane] = factor * from[lane][e]: `rows` tokens as a strip, whose other
+ * lanes repeat the last. */
+void aq_attend_spread(const AqAttend *a, const float *from, float *to,
+                      int64_t rows, float factor);
+/* to[lane][e] = factor[lane] * from[e][lane] */
+void aq_attend_collect(const AqAttend *a, const float *from, float *to,
+                       int64_t rows, const float *factor);
 
 /* ---- attend_panels.c ---- */
 

@@ -17,7 +17,7 @@ typedef struct Backward {
     float *kt, *vt, *dk, *dv;          /* [strip][e][W] */
     float *k;                          /* a panel */
     float *p, *ds;                     /* scores */
-    float *ones, *spare;
+    float *ones;
     bool first; /* of the share's blocks of keys */
 } Backward;
 
@@ -42,7 +42,6 @@ static int64_t place_scratch(const AqAttend *a, Backward *t, float *scratch)
         {&t->p, a->across * AQ_SCORE_ROW},
         {&t->ds, a->across * AQ_SCORE_ROW},
         {&t->ones, a->width},
-        {&t->spare, a->width},
     };
     int64_t used = 0;
     for (int i = 0; i < AQ_COUNT(all); i++) {
@@ -77,11 +76,10 @@ static void begin_keys(const Backward *t)
         int64_t n = AQ_MIN(a->width, t->keys - s * a->width);
         int64_t from = at + s * a->width * a->row, to = s * strip_floats(a);
         size_t bytes = (size_t)strip_floats(a) * sizeof(float);
-        a->spread(input(t, AQ_K) + from, a->row, t->kt + to, n, a->depth,
-                  a->scale * LOG2_E);
+        aq_attend_spread(a, input(t, AQ_K) + from, t->kt + to, n,
+                         a->scale * LOG2_E);
         if (wants_scores(a))
-            a->spread(input(t, AQ_V) + from, a->row, t->vt + to, n, a->depth,
-                      1);
+            aq_attend_spread(a, input(t, AQ_V) + from, t->vt + to, n, 1);
         memset(t->dk + to, 0, bytes);
         memset(t->dv + to, 0, bytes);
     }
@@ -173,7 +171,7 @@ static void meet(const Backward *t, int64_t strip)
         .b = t->p + place,
         .c = t->dv + at,
         .x = t->ones,
-        .tiles = aq_ceil_div(a->depth, a->tile),
+        .tiles = aq_ceil_div(a->depth, a->sum_tile),
         .k = t->queries - from,
         .ldb = AQ_SCORE_ROW,
         .ldc = a->width,
@@ -244,9 +242,9 @@ static void end_keys(const Backward *t)
         const float *from = which == 1 ? t->dk : t->dv;
         float *to = (float *)t->buffers[a->result[which]] + at;
         for (int64_t s = 0; s * a->width < t->keys; s++)
-            a->collect(from + s * strip_floats(a), to + s * a->width * a->row,
-                       a->row, AQ_MIN(a->width, t->keys - s * a->width),
-                       a->depth, t->ones, t->spare);
+            aq_attend_collect(
+                a, from + s * strip_floats(a), to + s * a->width * a->row,
+                AQ_MIN(a->width, t->keys - s * a->width), t->ones);
     }
 }
 

@@ -12,10 +12,10 @@ typedef struct Forward {
     const AqAttend *a;
     void *const *buffers;
     int64_t b, h;
-    int64_t query, queries;                /* of this task */
-    int64_t key, keys;                     /* of this block */
-    float *q, *out;                        /* [strip][e][W] */
-    float *k, *v, *scores, *stats, *spare; /* see place_scratch */
+    int64_t query, queries; /* of this task */
+    int64_t key, keys;      /* of this block */
+    float *q, *out;         /* [strip][e][W] */
+    float *scores, *stats;  /* of a strip; of all strips */
 } Forward;
 
 static int64_t strip_floats(const AqAttend *a)
@@ -40,7 +40,6 @@ static int64_t place_scratch(const AqAttend *a, Forward *f, float *scratch)
         {&f->out, strips * strip_floats(a)},
         {&f->scores, a->across * AQ_SCORE_ROW},
         {&f->stats, strips * stats_floats(a)},
-        {&f->spare, a->lanes},
     };
     int64_t used = 0;
     for (int i = 0; i < AQ_COUNT(all); i++) {
@@ -72,37 +71,73 @@ static void begin(const Forward *f)
     const AqAttend *a = f->a;
     for (int64_t s = 0; s * a->width < f->queries; s++) {
         float *stats = f->stats + s * stats_floats(a);
-        a->spread(input(f, AQ_Q) + aq_attend_at(a, a->queries, f->b,
-                                                f->query + s * a->width, f->h),
-                  a->row, f->q + s * strip_floats(a), strip_queries(f, s),
-                  a->depth, a->scale * LOG2_E);
+        int64_t at =
+            aq_attend_at(a, a->queries, f->b, f->query + s * a->width, f->h);
+        aq_attend_spread(a, input(f, AQ_Q) + at, f->q + s * strip_floats(a),
+                         strip_queries(f, s), a->scale * LOG2_E);
         memset(f->out + s * strip_floats(a), 0,
                (size_t)strip_floats(a) * sizeof(float));
         memset(stats, 0, (size_t)stats_floats(a) * sizeof(float));
-        for (int64_t i = 0; i < a->width; i++)
-            stats[AQ_STATS_TOP * a->width + i] = -INFINITY;
+        for (int64_t i = 0; i < 2 * a->width; i++) /* top, before */
+            stats[i] = -INFINITY;
     }
 }
 
-/* What is added to the products with `keys` keys: the bias, and -inf at hidden
- * ones. */
-static void fill_scores(const Forward *f, int64_t strip, int64_t keys)
+/* What is added to the products with keys from `from` on: the bias, and -inf at
+ * hidden ones and, to the tile's end, behind the last. */
+static void fill_scores(const Forward *f, int64_t strip, int64_t from,
+                        int64_t keys)
 {
     const AqAttend *a = f->a;
     int64_t first = f->query + strip * a->width, n = strip_queries(f, strip);
-    float *scores = f->scores + strip * a->width;
-    for (int64_t j = 0; j < keys; j++)
-        memset(scores + j * AQ_SCORE_ROW, 0, (size_t)a->width * sizeof(float));
+    int64_t end = aq_round_up(keys, a->tile);
+    for (int64_t j = from; j < end; j++)
+        for (int64_t i = 0; i < a->width; i++)
+            f->scores[j * AQ_SCORE_ROW + i] = j < keys ? 0 : -INFINITY;
     for (int64_t i = 0; i < n && a->in[AQ_BIAS] >= 0; i++) {
         const float *bias = input(f, AQ_BIAS) + f->b * a->bias_batch +
                             f->h * a->bias_head + (first + i) * a->keys +
                             f->key;
-        for (int64_t j = 0; j < keys; j++)
-            scores[j * AQ_SCORE_ROW + i] = bias[j] * LOG2_E;
+        for (int64_t j = from; j < keys; j++)
+            f->scores[j * AQ_SCORE_ROW + i] = bias[j] * LOG2_E;
     }
-    for (int64_t j = AQ_MAX(first + 1 - f->key, 0); j < keys && a->causal; j++)
+    for (int64_t j = AQ_MAX(first + 1 - f->key, from); j < keys && a->causal;
+         j++)
         for (int64_t i = 0; i < AQ_MIN(n, f->key + j - first); i++)
-            scores[j * AQ_SCORE_ROW + i] = -INFINITY;
+            f->scores[j * AQ_SCORE_ROW + i] = -INFINITY;
+}
+
+/* The scores of one strip with one block: whole tiles that nothing is added to,
+ * then the others. */
+static void score(const Forward *f, int64_t strip, int64_t keys)
+{
+    const AqAttend *a = f->a;
+    int64_t first = f->query + strip * a->width;
+    int64_t tiles = aq_ceil_div(keys, a->tile), plain = keys / a->tile;
+    if (a->in[AQ_BIAS] >= 0)
+        plain = 0;
+    else if (a->causal)
+        plain = AQ_MIN(plain, AQ_MAX(first + 1 - f->key, 0) / a->tile);
+    AqTile tile = {
+        .a = aq_attend_side(a, f->buffers, 0, a->keys, f->b, f->h, f->key),
+        .b = f->q + strip * strip_floats(a),
+        .c = f->scores,
+        .top = f->stats + strip * stats_floats(a) + AQ_STATS_TOP * a->width,
+        .tiles = plain,
+        .k = a->depth,
+        .ldb = a->width,
+        .ldc = AQ_SCORE_ROW,
+    };
+    if (plain > 0)
+        a->scores(&tile);
+    if (plain == tiles)
+        return;
+    fill_scores(f, strip, plain * a->tile, keys);
+    tile.a += plain * a->tile * a->panel;
+    tile.c += plain * a->tile * AQ_SCORE_ROW;
+    tile.tiles = tiles - plain;
+    tile.more = 1;
+    a->scores(&tile);
 }
 
 /* One strip against one block. */
@@ -115,26 +150,14 @@ static void meet(const Forward *f, int64_t strip)
         keys = AQ_MIN(keys, first + strip_queries(f, strip) - f->key);
     if (keys <= 0)
         return;
-    AqTile scores = {
-        .a = aq_attend_side(a, f->buffers, 0, a->keys, f->b, f->h, f->key),
-        .b = f->q + strip * strip_floats(a),
-        .c = f->scores + strip * a->width,
-        .tiles = aq_ceil_div(keys, a->tile),
-        .k = a->depth,
-        .ldb = a->width,
-        .ldc = AQ_SCORE_ROW,
-        .more = a->in[AQ_BIAS] >= 0 || (a->causal && f->key + keys - 1 > first),
-    };
-    if (scores.more)
-        fill_scores(f, strip, keys);
-    a->scores(&scores);
-    a->softmax(scores.c, keys, stats);
+    score(f, strip, keys);
+    a->softmax(stats, f->scores, keys);
     AqTile sums = {
         .a = aq_attend_side(a, f->buffers, 1, a->keys, f->b, f->h, f->key),
-        .b = scores.c,
+        .b = f->scores,
         .c = f->out + strip * strip_floats(a),
         .x = stats + AQ_STATS_FACTOR * a->width,
-        .tiles = aq_ceil_div(a->depth, a->tile),
+        .tiles = aq_ceil_div(a->depth, a->sum_tile),
         .k = keys,
         .ldb = AQ_SCORE_ROW,
         .ldc = a->width,
@@ -152,10 +175,10 @@ static void end(const Forward *f)
         int64_t first = f->query + s * a->width, n = strip_queries(f, s);
         a->softmax_end(stats);
         if (out)
-            a->collect(f->out + s * strip_floats(a),
-                       out + aq_attend_at(a, a->queries, f->b, first, f->h),
-                       a->row, n, a->depth, stats + AQ_STATS_FACTOR * a->width,
-                       f->spare);
+            aq_attend_collect(
+                a, f->out + s * strip_floats(a),
+                out + aq_attend_at(a, a->queries, f->b, first, f->h), n,
+                stats + AQ_STATS_FACTOR * a->width);
         if (lse)
             memcpy(lse + (f->b * a->heads + f->h) * a->queries + first,
                    stats + AQ_STATS_TOP * a->width, (size_t)n * sizeof(float));

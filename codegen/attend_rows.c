@@ -1,8 +1,6 @@
 /* Leaves of attention that copy and transpose rows of tokens. */
 #include "codegen/attend.h"
 
-#include <string.h>
-
 static LLVMValueRef param(AqEmit *e, unsigned index)
 {
     return LLVMGetParam(e->function, index);
@@ -46,87 +44,125 @@ static void transpose(AqEmit *e, LLVMValueRef *square)
     }
 }
 
-/* (from, from_row, to, rows, depth, factor) */
-AqStatus aq_emit_attend_spread(AqEmit *e, const void *context)
+enum { /* fields of AqTranspose, each eight bytes */
+       FIELD_FROM,
+       FIELD_TO,
+       FIELD_FACTOR,
+       FIELD_SPARE,
+       FIELD_FROM_ROW,
+       FIELD_TO_ROW,
+       FIELD_FACTOR_STEP,
+       FIELD_ROWS,
+       FIELD_COLUMNS,
+       FIELD_TO_ROWS,
+       FIELD_TO_COLUMNS,
+       FIELDS,
+};
+_Static_assert(sizeof(AqTranspose) == 8 * (size_t)FIELDS, "ORDER AqTranspose");
+
+/* Rows of the square at (i, j), times the factor; `lane`: where rows begin. */
+static void load_square(AqEmit *e, LLVMValueRef *const field,
+                        LLVMValueRef *const lane, LLVMValueRef j,
+                        LLVMValueRef *square)
+{
+    LLVMValueRef mask = lanes_before(e, j, field[FIELD_COLUMNS]);
+    LLVMValueRef at = LLVMBuildMul(e->builder, j, field[FIELD_FACTOR_STEP], "");
+    LLVMValueRef factor =
+        aq_load(e, e->vf32, float_at(e, field[FIELD_FACTOR], at));
+    for (int r = 0; r < e->lanes; r++) {
+        LLVMValueRef x =
+            aq_load_masked(e, e->vf32, float_at(e, lane[r], j), mask);
+        square[r] = LLVMBuildFMul(e->builder, x, factor, "");
+    }
+}
+
+static void store_square(AqEmit *e, LLVMValueRef *const field, LLVMValueRef i,
+                         LLVMValueRef j, LLVMValueRef *const square)
+{
+    LLVMValueRef mask = lanes_before(e, i, field[FIELD_TO_COLUMNS]);
+    for (int r = 0; r < e->lanes; r++) {
+        LLVMValueRef row = LLVMBuildAdd(e->builder, j, aq_i64(e, r), "");
+        LLVMValueRef there = LLVMBuildICmp(e->builder, LLVMIntSLT, row,
+                                           field[FIELD_TO_ROWS], "");
+        LLVMValueRef to =
+            float_at_row(e, field[FIELD_TO], row, field[FIELD_TO_ROW]);
+        to = LLVMBuildSelect(e->builder, there, float_at(e, to, i),
+                             field[FIELD_SPARE], "");
+        aq_store_masked(e, square[r], to, mask);
+    }
+}
+
+/* (transpose) */
+AqStatus aq_emit_attend_transpose(AqEmit *e, const void *context)
 {
     (void)context;
-    LLVMTypeRef parameters[] = {e->pointer, e->i64, e->pointer,
-                                e->i64,     e->i64, e->f32};
-    aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
-    int lanes = e->lanes;
-    LLVMValueRef zero = aq_i64(e, 0), depth = param(e, 4);
-    LLVMValueRef factor = aq_splat(e, param(e, 5), lanes);
-    LLVMValueRef last = LLVMBuildSub(e->builder, param(e, 3), aq_i64(e, 1), "");
-    AqLoop halves, squares;
-    aq_loop_begin(e, &halves, zero, aq_i64(e, 2 * (int64_t)lanes), lanes);
-    LLVMValueRef from[64], square[64];
-    for (int i = 0; i < lanes; i++) {
+    aq_emit_function(e, e->nothing, &e->pointer, 1);
+    LLVMValueRef field[FIELDS], lane[64], square[64];
+    for (int i = 0; i < FIELDS; i++)
+        field[i] = aq_load(e, i < FIELD_FROM_ROW ? e->pointer : e->i64,
+                           aq_at(e, e->i64, param(e, 0), aq_i64(e, i)));
+    LLVMValueRef last =
+        LLVMBuildSub(e->builder, field[FIELD_ROWS], aq_i64(e, 1), "");
+    AqLoop down, across;
+    aq_loop_begin(e, &down, aq_i64(e, 0), field[FIELD_TO_COLUMNS], e->lanes);
+    for (int r = 0; r < e->lanes; r++) {
         LLVMValueRef row =
-            LLVMBuildAdd(e->builder, halves.counter, aq_i64(e, i), "");
+            LLVMBuildAdd(e->builder, down.counter, aq_i64(e, r), "");
         LLVMValueRef there =
             LLVMBuildICmp(e->builder, LLVMIntSLT, row, last, "");
         row = LLVMBuildSelect(e->builder, there, row, last, "");
-        from[i] = float_at_row(e, param(e, 0), row, param(e, 1));
+        lane[r] =
+            float_at_row(e, field[FIELD_FROM], row, field[FIELD_FROM_ROW]);
     }
-    LLVMValueRef to = float_at(e, param(e, 2), halves.counter);
-    aq_loop_begin(e, &squares, zero, depth, lanes);
-    LLVMValueRef mask = lanes_before(e, squares.counter, depth);
-    for (int i = 0; i < lanes; i++) {
-        LLVMValueRef at = float_at(e, from[i], squares.counter);
-        LLVMValueRef x = aq_load_masked(e, e->vf32, at, mask);
-        square[i] = LLVMBuildFMul(e->builder, x, factor, "");
-    }
+    aq_loop_begin(e, &across, aq_i64(e, 0), field[FIELD_COLUMNS], e->lanes);
+    load_square(e, field, lane, across.counter, square);
     transpose(e, square);
-    LLVMValueRef width = aq_i64(e, 2 * (int64_t)lanes);
-    for (int i = 0; i < lanes; i++) {
-        LLVMValueRef row =
-            LLVMBuildAdd(e->builder, squares.counter, aq_i64(e, i), "");
-        aq_store(e, square[i], float_at_row(e, to, row, width));
-    }
-    aq_loop_end(e, &squares);
-    aq_loop_end(e, &halves);
+    store_square(e, field, down.counter, across.counter, square);
+    aq_loop_end(e, &across);
+    aq_loop_end(e, &down);
     LLVMBuildRetVoid(e->builder);
     return AQ_OK;
 }
 
-/* (from, to, to_row, rows, depth, factor, spare) */
-AqStatus aq_emit_attend_collect(AqEmit *e, const void *context)
+void aq_attend_spread(const AqAttend *a, const float *from, float *to,
+                      int64_t rows, float factor)
 {
-    (void)context;
-    LLVMTypeRef parameters[] = {e->pointer, e->pointer, e->i64,    e->i64,
-                                e->i64,     e->pointer, e->pointer};
-    aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
-    int lanes = e->lanes;
-    LLVMValueRef zero = aq_i64(e, 0), depth = param(e, 4), to[64], square[64];
-    AqLoop halves, squares;
-    aq_loop_begin(e, &halves, zero, param(e, 3), lanes);
-    LLVMValueRef factor =
-        aq_load(e, e->vf32, float_at(e, param(e, 5), halves.counter));
-    LLVMValueRef from = float_at(e, param(e, 0), halves.counter);
-    aq_loop_begin(e, &squares, zero, depth, lanes);
-    LLVMValueRef mask = lanes_before(e, squares.counter, depth);
-    LLVMValueRef width = aq_i64(e, 2 * (int64_t)lanes);
-    for (int i = 0; i < lanes; i++) {
-        LLVMValueRef row =
-            LLVMBuildAdd(e->builder, squares.counter, aq_i64(e, i), "");
-        LLVMValueRef x = aq_load(e, e->vf32, float_at_row(e, from, row, width));
-        square[i] = LLVMBuildFMul(e->builder, x, factor, "");
-    }
-    transpose(e, square);
-    for (int i = 0; i < lanes; i++) {
-        LLVMValueRef row =
-            LLVMBuildAdd(e->builder, halves.counter, aq_i64(e, i), "");
-        LLVMValueRef there =
-            LLVMBuildICmp(e->builder, LLVMIntSLT, row, param(e, 3), "");
-        to[i] = float_at(e, float_at_row(e, param(e, 1), row, param(e, 2)),
-                         squares.counter);
-        to[i] = LLVMBuildSelect(e->builder, there, to[i], param(e, 6), "");
-        aq_store_masked(e, square[i], to[i], mask);
-    }
-    aq_loop_end(e, &squares);
-    aq_loop_end(e, &halves);
-    LLVMBuildRetVoid(e->builder);
-    return AQ_OK;
+    float factors[16];
+    for (int i = 0; i < AQ_COUNT(factors); i++)
+        factors[i] = factor;
+    AqTranspose t = {
+        .from = from,
+        .to = to,
+        .factor = factors,
+        .spare = to,
+        .from_row = a->row,
+        .to_row = a->width,
+        .rows = rows,
+        .columns = a->depth,
+        .to_rows = a->depth_rows,
+        .to_columns = a->width,
+    };
+    a->transpose(&t);
+}
+
+void aq_attend_collect(const AqAttend *a, const float *from, float *to,
+                       int64_t rows, const float *factor)
+{
+    float spare[16];
+    AqTranspose t = {
+        .from = from,
+        .to = to,
+        .factor = factor,
+        .spare = spare,
+        .from_row = a->width,
+        .to_row = a->row,
+        .factor_step = 1,
+        .rows = a->depth,
+        .columns = rows,
+        .to_rows = rows,
+        .to_columns = a->depth,
+    };
+    a->transpose(&t);
 }
 
 /* (from, from_row, to, to_row, rows, depth) */

@@ -1,11 +1,11 @@
-/* The register tile of attention: R rows of C by one to three vectors stay in
+/* The register tile of attention: R rows of C by one to four vectors stay in
  * registers for the whole sum over k, and are finished there (an exponential, a
  * slope) before they are stored.
  *
  *   for k:  b0, b1 = B[k];  for r: c[r][0..1] += a[r][k] * b[0..1] */
 #include "codegen/attend.h"
 
-enum { MOST_VECTORS = 3, MOST_SUMS = 24, UNROLL = 4 };
+enum { MOST_SUMS = 24, UNROLL = 2 };
 
 enum { /* fields of AqTile, each eight bytes */
        FIELD_A,
@@ -14,6 +14,7 @@ enum { /* fields of AqTile, each eight bytes */
        FIELD_X,
        FIELD_Y,
        FIELD_P,
+       FIELD_TOP,
        FIELD_TILES,
        FIELD_K,
        FIELD_LDB,
@@ -72,7 +73,7 @@ static bool by_columns(const Tile *t)
 static void term(Tile *t, LLVMValueRef a, LLVMValueRef b)
 {
     AqEmit *e = t->e;
-    LLVMValueRef vector[MOST_VECTORS];
+    LLVMValueRef vector[AQ_MOST_VECTORS];
     for (int v = 0; v < t->vectors; v++)
         vector[v] = aq_load(e, e->vf32,
                             float_at(t, b, aq_i64(e, (int64_t)v * e->lanes)));
@@ -220,8 +221,24 @@ static LLVMValueRef finished(Tile *t, LLVMValueRef sum, int row, int v)
     return LLVMBuildFMul(e->builder, p, slope, "");
 }
 
+/* top = max of it and the sums; a NaN in them loses */
+static void raise_top(Tile *t)
+{
+    AqEmit *e = t->e;
+    for (int v = 0; v < t->vectors; v++) {
+        LLVMValueRef at =
+            float_at(t, t->field[FIELD_TOP], aq_i64(e, (int64_t)v * e->lanes));
+        LLVMValueRef top = aq_load(e, e->vf32, at);
+        for (int r = 0; r < t->rows; r++)
+            top = aq_attend_larger(e, t->sum[r * t->vectors + v], top);
+        aq_store(e, top, at);
+    }
+}
+
 static void finish(Tile *t)
 {
+    if (t->key->kind == AQ_TILE_SCORES)
+        raise_top(t);
     for (int r = 0; r < t->rows; r++)
         for (int v = 0; v < t->vectors; v++)
             aq_store(t->e, finished(t, t->sum[r * t->vectors + v], r, v),

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+#include <xmmintrin.h>
 
 static double cpu_seconds(void)
 {
@@ -159,11 +160,15 @@ static bool measure(const Layer *l, const AqTarget *target, int rounds,
     void *buffers[16], *scratch = floats(layout.scratch / 4 + 1);
     allocate(graph, kernel, layout.workspace, buffers);
     double flops = aq_graph_flops(graph), best = 1e9, share[MOST_ROUNDS];
+    double spent[8] = {0};
     for (int r = 0; r < rounds; r++) {
         double before = peak(target->level), start = cpu_seconds();
-        for (int s = 0; s < n_stages; s++)
+        for (int s = 0; s < n_stages; s++) {
+            double began = cpu_seconds();
             stages[s].run(stages[s].closure, buffers, 0, stages[s].tasks,
                           scratch);
+            spent[s] += cpu_seconds() - began;
+        }
         double seconds = cpu_seconds() - start, after = peak(target->level);
         best = AQ_MIN(best, seconds);
         share[r] = flops / seconds / ((before + after) / 2);
@@ -175,6 +180,10 @@ static bool measure(const Layer *l, const AqTarget *target, int rounds,
            1e-7 * share[rounds / 2], (long)layout.tasks[1],
            1e-6 * (double)(layout.scratch + layout.workspace),
            aq_code_statistics(code)->seconds * 1e3);
+    printf("    stages");
+    for (int s = 0; s < n_stages; s++)
+        printf(" %.3f", spent[s] / rounds * 1e3);
+    printf(" ms\n");
     fflush(stdout);
     aq_code_free(code);
     return true;
@@ -190,6 +199,7 @@ int main(int argc, char **argv)
             rounds = AQ_MAX(1, AQ_MIN(atoi(optarg), MOST_ROUNDS));
         else
             return 2;
+    _mm_setcsr(_mm_getcsr() | 0x8040); /* denormals are zero, as in a worker */
     AqTarget target;
     AqError error = {0};
     if (aq_target_host(level, &target, &error)) {

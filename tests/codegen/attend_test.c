@@ -52,6 +52,12 @@ static const Shape shapes[] = {
     {1, 300, 530, 1, 24, NO_BIAS, true, 6},
     {3, 40, 530, 8, 8, NO_BIAS, false, 0}, /* several blocks to a split */
     {1, 420, 410, 13, 8, NO_BIAS, true, 0},
+    {1, 127, 127, 1, 64, NO_BIAS, true, 0},
+    {1, 61, 113, 2, 80, FULL_BIAS, false, 0},
+    {2, 128, 77, 1, 160, HEAD_BIAS, false, 0},
+    {1, 1, 127, 1, 256, NO_BIAS, false, 0},
+    {1, 59, 64, 1, 512, MASK, true, 0},
+    {1, 190, 192, 24, 40, NO_BIAS, true, 0}, /* several strips to a task */
     {1, 300, 530, 1, 24, NO_BIAS, true, 5},
 };
 
