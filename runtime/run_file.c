@@ -110,6 +110,15 @@ static void put_text(Writer *w, json_t *group, const char *name,
         w->wrong = text;
 }
 
+static void add_option(Writer *w, json_t *options, const AqOptionSeen *seen)
+{
+    json_t *option = group_of(options, seen->name);
+    put_text(w, option, "value", seen->value);
+    put_text(w, option, "default", seen->otherwise);
+    put_text(w, option, "range", seen->range);
+    put_text(w, option, "help", seen->help);
+}
+
 /* The settings given, and beside them what each option of the model was. */
 static void add_model(Writer *w, const AqRunOptions *options,
                       const AqOptions *seen)
@@ -120,7 +129,7 @@ static void add_model(Writer *w, const AqRunOptions *options,
     for (int i = 0; i < options->n_settings; i++)
         put_text(w, set, options->settings[i].name, options->settings[i].value);
     for (int i = 0; seen && i < seen->n_seen; i++)
-        put_text(w, used, seen->seen[i].name, seen->seen[i].value);
+        add_option(w, used, &seen->seen[i]);
 }
 
 void aq_run_fingerprint(const AqDataset *set, char digits[33])

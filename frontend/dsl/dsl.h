@@ -26,6 +26,7 @@ typedef struct AqOptionSeen {
     const char *name;
     const char *otherwise; /* the default, as it would be written */
     const char *value;     /* what it is */
+    const char *range;     /* "1 to 64", "yes or no", "a|b"; "": any */
     const char *help;
 } AqOptionSeen;
 

@@ -262,7 +262,7 @@ static void test_info(void **state)
     aq_expect(0, "35746307 parameters in 328 tensors", "info ddpm_unet");
     assert_non_null(strstr(aq_printed(), "channels=128"));
     aq_expect(0, "channels=32", "info ddpm_unet --set channels=32 --tensors");
-    assert_non_null(strstr(aq_printed(), "(default 128)"));
+    assert_non_null(strstr(aq_printed(), "(1 to 65536, default 128)\n"));
     assert_non_null(strstr(aq_printed(), "conv_in.weight"));
     assert_non_null(strstr(aq_printed(), "[32, 3, 3, 3]"));
     aq_expect(0, "; a point of 2 numbers takes ",
