@@ -78,6 +78,8 @@ AqStatus aq_cli_settings(AqCli *cli, AqSetting *settings, int most, int *count);
 AqStatus aq_cli_size(AqCli *cli, const char *option, int otherwise, int *height,
                      int *width);
 bool aq_cli_ends(const char *text, const char *end); /* "a.png", ".png" */
+/* --data, for a run that was read: its data are there now. */
+AqStatus aq_cli_moved_data(AqCli *cli, AqRunOptions *run);
 
 /* What a model is given, for info, graph and bench. */
 #define AQ_CLI_SHAPE_OPTIONS                                                   \

@@ -14,6 +14,9 @@ const AqModelInfo *aq_builtin_at(int index);
 /* NULL and a sentence with the nearest name if there is none. */
 const AqModelInfo *aq_builtin_find(const char *name, AqError *error);
 
+/* Its C text, of so many bytes: what was compiled into the library. */
+const char *aq_builtin_text(const AqModelInfo *model, size_t *bytes);
+
 /* ---- options.c: what a model may be told ---- */
 
 /* `--set name=value` */

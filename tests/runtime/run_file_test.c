@@ -137,6 +137,7 @@ static void test_there_and_back(void **state)
     read.data = asked.data;
     memcpy(read.settings, asked.settings, sizeof read.settings);
     read.target = read.fingerprint = NULL;
+    assert_null(read.place); /* moons are nowhere */
     read.columns = NULL;
     assert_memory_equal(&read, &asked, sizeof read);
     aq_arena_free(arena);
