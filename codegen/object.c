@@ -14,14 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Since 18 a combiner that does not settle in one round is an error, unless it
- * is told not to look. */
-#if LLVM_VERSION_MAJOR >= 18
-#define COMBINE "instcombine<no-verify-fixpoint>"
-#else
-#define COMBINE "instcombine"
-#endif
-
 /* From 18 on, instcombine stops the process where it needs a second round. */
 #if LLVM_VERSION_MAJOR >= 18
 #define INSTCOMBINE "instcombine<no-verify-fixpoint>"
