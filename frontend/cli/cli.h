@@ -124,6 +124,11 @@ void aq_cli_optimizer(AqCli *cli, double total_steps, AqOptimizer *optimizer);
 void aq_cli_print_process(const AqProcess *process);
 void aq_cli_print_optimizer(const AqOptimizer *optimizer);
 
+/* bench_kernels.c: prints where a step's time goes, for bench; `peak` is that of
+ * the processor in fused multiply-adds, operations a second, on `threads`. */
+AqStatus aq_cli_bench_kernels(AqCli *cli, AqCompiled *program, int threads,
+                              double peak);
+
 /* train.c, sample.c, graph.c, info.c, bench.c, version.c */
 extern const AqCliCommand aq_cli_train, aq_cli_sample, aq_cli_graph,
     aq_cli_info, aq_cli_bench;

@@ -273,6 +273,31 @@ static void test_info(void **state)
     aq_expect(1, "aquatint: bad.safetensors: ", "info bad.safetensors");
 }
 
+/* Two tables, by kernels and by kinds, which both say of all of the time which
+ * kernels it went to, in lines of 120 columns. */
+static void check_kernels(const char *text)
+{
+    int in_all[3] = {0}, count = 0, table = 0;
+    double share[3] = {0}, percent, ms;
+    assert_non_null(strstr(text, " GB/s in a triad\n"));
+    assert_non_null(strstr(text, "gemm      matmul"));
+    for (const char *line = text; *line; line += strcspn(line, "\n") + 1) {
+        assert_true(strcspn(line, "\n") <= 120);
+        if (!strncmp(line, "count ", 6))
+            table++;
+        if (sscanf(line, "%d %lf %lf%%", &count, &ms, &percent) == 3) {
+            in_all[table] += count;
+            share[table] += percent;
+        }
+    }
+    assert_int_equal(table, 2);
+    assert_int_equal(in_all[1], in_all[2]);
+    assert_int_equal(in_all[1], count); /* the last line is the sum */
+    for (int i = 1; i <= 2; i++)
+        if (share[i] < 97 || share[i] > 103)
+            fail_msg("table %d: %g %% in\n%s", i, share[i], text);
+}
+
 static void test_dumps(void **state)
 {
     (void)state;
@@ -294,7 +319,7 @@ static void test_bench(void **state)
     (void)state;
     aq_expect(0, "GFLOP/s", "bench ddpm_unet " SMALL " --steps 2 --kernels");
     assert_non_null(strstr(aq_printed(), "conv2d f32["));
-    assert_non_null(strstr(aq_printed(), " kernels\n"));
+    check_kernels(aq_printed());
     aq_expect(0, "\"model\": \"ddpm_unet\"",
               "bench ddpm_unet " SMALL " --steps 2 --json");
     json_t *line = json_loads(aq_printed(), 0, NULL);
