@@ -125,6 +125,9 @@ LLVMValueRef aq_lane_numbers(AqEmit *e, LLVMTypeRef element, int lanes);
 /* lane < count, count an i64 */
 LLVMValueRef aq_mask(AqEmit *e, LLVMValueRef count, int lanes);
 LLVMValueRef aq_constant_mask(AqEmit *e, int count, int lanes);
+/* a where the mask is set, else b; vectors */
+LLVMValueRef aq_select_lanes(AqEmit *e, LLVMValueRef mask, LLVMValueRef a,
+                             LLVMValueRef b);
 
 /* base + index elements of `element`; index is an i64. */
 LLVMValueRef aq_at(AqEmit *e, LLVMTypeRef element, LLVMValueRef base,

@@ -259,6 +259,28 @@ LLVMValueRef aq_constant_mask(AqEmit *e, int count, int lanes)
     return aq_int_vector(e, e->i1, bits, lanes);
 }
 
+/* A number of which LLVM does not know which it is. */
+static LLVMValueRef opaque(AqEmit *e, int64_t number)
+{
+    LLVMTypeRef type = LLVMFunctionType(e->i64, &e->i64, 1, false);
+    LLVMValueRef nothing = LLVMGetInlineAsm(
+        type, "", 0, "=r,0", 4, false, false, LLVMInlineAsmDialectATT, false);
+    LLVMValueRef argument = aq_i64(e, number);
+    return LLVMBuildCall2(e->builder, type, nothing, &argument, 1, "");
+}
+
+LLVMValueRef aq_select_lanes(AqEmit *e, LLVMValueRef mask, LLVMValueRef a,
+                             LLVMValueRef b)
+{
+    /* Two lanes are kept by a form of vmovq that valgrind (3.19) takes for an
+     * illegal instruction; LLVM writes another one where it does not see how
+     * many they are.  Valgrind knows no AVX-512 in any case. */
+    int lanes = aq_lanes(LLVMTypeOf(mask));
+    if (e->target->level == 3 && mask == aq_constant_mask(e, 2, lanes))
+        mask = aq_mask(e, opaque(e, 2), lanes);
+    return LLVMBuildSelect(e->builder, mask, a, b, "");
+}
+
 LLVMValueRef aq_shift_lanes(AqEmit *e, LLVMValueRef vector, int by)
 {
     int lanes = aq_lanes(LLVMTypeOf(vector)), places[64];

@@ -27,7 +27,7 @@ static LLVMValueRef mul(AqEmit *e, LLVMValueRef a, LLVMValueRef b)
 static LLVMValueRef choose(AqEmit *e, LLVMValueRef mask, LLVMValueRef a,
                            LLVMValueRef b)
 {
-    return mask ? LLVMBuildSelect(e->builder, mask, a, b, "") : a;
+    return mask ? aq_select_lanes(e, mask, a, b) : a;
 }
 
 /* ---- where a reducer's values stand ---- */

@@ -194,6 +194,30 @@ static void print_amount(AqText *out, double amount)
     aq_text_printf(out, "%.3g%s", amount, units[unit]);
 }
 
+/* By which algorithms a box's kernels are computed: "5 winograd, 2 gemm". */
+static void print_algorithms(const Dot *d, AqText *out, int box)
+{
+    enum { MOST = 8 };
+    const char *name[MOST];
+    int times[MOST] = {0}, count = 0;
+    for (AqId id = d->boxes[box].first; id < d->graph->count; id++) {
+        const char *how =
+            lies_in(d, id, box)
+                ? aq_attr_text(aq_node(d->graph, id), AQ_KEY_ALGORITHM, NULL)
+                : NULL;
+        int i = 0;
+        while (how && i < count && strcmp(name[i], how) != 0)
+            i++;
+        if (!how || i == MOST)
+            continue;
+        name[i] = how;
+        times[i]++;
+        count = AQ_MAX(count, i + 1);
+    }
+    for (int i = 0; i < count; i++)
+        aq_text_printf(out, "%s%d %s", i ? ", " : "<br/>", times[i], name[i]);
+}
+
 static void print_size(const Dot *d, AqText *out, int box)
 {
     const DotBox *b = &d->boxes[box];
@@ -419,9 +443,10 @@ static void print_details(const Dot *d, AqText *out, int box)
     if ((b->role != DOT_OP || kernel) &&
         (b->phase != DOT_UPDATE || b->role > DOT_OWN))
         print_work(d, out, box);
-    if (b->role == DOT_WHOLE || b->role == DOT_OWN)
+    if (b->role == DOT_WHOLE || b->role == DOT_OWN) {
+        print_algorithms(d, out, box);
         print_size(d, out, box);
-    else
+    } else
         print_parameters(d, out, box);
     print_told(d, out, box, true);
     print_saved(d, out, box);

@@ -390,7 +390,8 @@ static const AqGraph *copy_body(AqGraph *to, const AqGraph *body)
         aq_graph_output(copy, body->outputs[i].name, map[body->outputs[i].node],
                         body->outputs[i].update);
     if (copy->error.status != AQ_OK)
-        aq_graph_fail(to, copy->error.status, "%s", copy->error.text);
+        aq_graph_fail(to, copy->error.status, "kernel: in its body: %s",
+                      copy->error.text);
     return copy;
 }
 

@@ -66,8 +66,9 @@ typedef struct AqRepeat {
     int numbers;        /* it stays below */
 } AqRepeat;
 
-#define AQ_HOISTED "hoisted." /* their names begin with it, a number follows   \
-                               */
+#define AQ_HOISTED                                                             \
+    "hoisted." /* their names begin with it, a number follows                  \
+                */
 
 typedef struct AqHoisted {
     AqGraph *prepare; /* updates the states that the step reads */

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- opening ---- */
 
@@ -91,6 +92,27 @@ static const char *after_word(const char *spec, const char *word)
     if (strncmp(spec, word, n) != 0 || (spec[n] && spec[n] != ':'))
         return NULL;
     return spec[n] ? spec + n + 1 : spec + n;
+}
+
+const char *aq_dataset_path(const char *spec)
+{
+    const char *points = after_word(spec, "points");
+    if (points)
+        return aq_points_is_table(points) ? points : NULL;
+    return after_word(spec, "emoji") ? NULL : spec;
+}
+
+char *aq_dataset_absolute(const char *spec, AqArena *arena)
+{
+    char here[AQ_PATH_SIZE];
+    const char *path = aq_dataset_path(spec);
+    if (!path || *path == '/' || !getcwd(here, sizeof here))
+        return aq_arena_copy_text(arena, spec);
+    while (!strncmp(path, "./", 2) && path[2] != '/')
+        path += 2;
+    int word = (int)(aq_dataset_path(spec) - spec);
+    return aq_arena_printf(arena, "%.*s%s/%s", word, spec,
+                           strcmp(here, "/") ? here : "", path);
 }
 
 static AqStatus open_spec(AqDataset *set, const char *spec, AqError *error)

@@ -248,6 +248,7 @@ typedef struct AqPoints {
  * moons:10000, or the path of a table.  Everything lies in the arena. */
 AqStatus aq_points_open(const char *what, AqArena *arena, AqWarn warn,
                         void *context, AqPoints *points, AqError *error);
+bool aq_points_is_table(const char *what); /* a path, and no shape's name */
 
 /* dataset.c: pictures of one size, or points, fetched as floats */
 
@@ -272,6 +273,11 @@ typedef struct AqDataset AqDataset;
  * aq_points_open: their height and width are 0. */
 AqDataset *aq_dataset_open(const char *spec, const AqDatasetOptions *options,
                            AqError *error);
+/* The folder or file in a spec, which is its end; NULL: it names neither. */
+const char *aq_dataset_path(const char *spec);
+/* The spec for whoever stands in another folder: its path, if it has one, from
+ * the root.  In the arena; NULL when memory ends. */
+char *aq_dataset_absolute(const char *spec, AqArena *arena);
 void aq_dataset_free(AqDataset *set);
 int64_t aq_dataset_count(const AqDataset *set);
 int64_t aq_dataset_broken(const AqDataset *set); /* files left out */

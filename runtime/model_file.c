@@ -112,16 +112,17 @@ static AqStatus load(const char *name, const char *object, AqModelFile *model,
     return AQ_OK;
 }
 
-/* Into a file that nobody else has: the loader keeps what it has opened under
- * a name, and several programs may compile here at once. */
+/* First into a file that nobody else has: the loader keeps what it has opened
+ * under a name, and several programs may compile here at once.  What is loaded
+ * stays, whatever becomes of the file. */
 static AqStatus open_file(const char *name, const char *folder,
                           AqModelFile *model, AqError *error)
 {
-    char object[AQ_PATH_SIZE];
+    char object[AQ_PATH_SIZE], kept[AQ_PATH_SIZE];
     const char *temporary = getenv("TMPDIR");
-    if (!folder)
-        folder = temporary && *temporary ? temporary : "/tmp";
-    aq_path(object, "%s/aquatint-model-XXXXXX.so", folder);
+    if (!temporary || !*temporary)
+        temporary = "/tmp";
+    aq_path(object, "%s/aquatint-model-XXXXXX.so", folder ? folder : temporary);
     int file = mkostemps(object, 3, O_CLOEXEC);
     if (file < 0)
         return aq_fail(error, AQ_IO, "%s: cannot be made: %s", object,
@@ -129,27 +130,17 @@ static AqStatus open_file(const char *name, const char *folder,
     close(file);
     if (!compile(name, object, error))
         load(name, object, model, error);
-    unlink(object); /* what is loaded stays */
+    aq_path(kept, "%s/model.so", folder ? folder : "");
+    if (!folder || error->status || rename(object, kept))
+        unlink(object);
     return error->status;
 }
 
-static void read_source(const char *path, AqModelFile *model)
+static AqStatus copy_builtin_source(AqModelFile *model, AqError *error)
 {
-    AqError ignored = {0};
-    if (aq_file_read(path, SOURCE_LIMIT, &model->source, &model->source_bytes,
-                     &ignored))
-        model->source = NULL;
-}
-
-/* The text of a model of the library: where it was installed, or built. */
-static void read_builtin_source(AqModelFile *model)
-{
-    char folder[AQ_PATH_SIZE], path[AQ_PATH_SIZE];
-    beside_library(folder, AQ_TO_MODELS);
-    aq_path(path, "%s/%s.c", folder, model->info->name);
-    read_source(path, model);
-    if (!model->source)
-        read_source(model->info->file, model);
+    const char *text = aq_builtin_text(model->info, &model->source_bytes);
+    model->source = strndup(text, model->source_bytes);
+    return model->source ? AQ_OK : aq_no_memory(error, model->source_bytes);
 }
 
 AqStatus aq_model_open(const char *name, const char *folder, AqModelFile *model,
@@ -165,9 +156,7 @@ AqStatus aq_model_open(const char *name, const char *folder, AqModelFile *model,
                        name);
     if (!is_c) {
         model->info = aq_builtin_find(name, error);
-        if (model->info)
-            read_builtin_source(model);
-        return error->status;
+        return model->info ? copy_builtin_source(model, error) : error->status;
     }
     if (aq_file_read(name, SOURCE_LIMIT, &model->source, &model->source_bytes,
                      error))

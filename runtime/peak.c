@@ -1,5 +1,5 @@
-/* The processor's limit, measured where it is compared: as many independent
- * fused multiply-adds as registers hold. */
+/* The machine's limits, measured where they are compared: as many independent
+ * fused multiply-adds as registers hold, and the way to memory and back. */
 #include "runtime/runtime.h"
 
 #include <immintrin.h>
@@ -57,6 +57,46 @@ double aq_measure_fma_peak(int threads, int level)
     for (int i = 0; i < threads; i++)
         sum += peak.best[i];
     return sum;
+}
+
+/* ---- memory ---- */
+
+enum { TRIAD_FLOATS = 1 << 24, TRIAD_TRIES = 8 }; /* three arrays of 64 MiB */
+
+typedef struct Triad {
+    float *a, *b, *c;
+    int threads;
+} Triad;
+
+__attribute__((target("avx2,fma"))) static void triad(void *context, int index)
+{
+    const Triad *t = context;
+    int each = TRIAD_FLOATS / t->threads / 8 * 8, first = index * each;
+    __m256 s = _mm256_set1_ps(0.5f);
+    for (int i = first; i < first + each; i += 8)
+        _mm256_storeu_ps(t->a + i, _mm256_fmadd_ps(s, _mm256_loadu_ps(t->c + i),
+                                                   _mm256_loadu_ps(t->b + i)));
+}
+
+double aq_measure_triad(int threads)
+{
+    int64_t bytes = 3 * (int64_t)TRIAD_FLOATS * 4;
+    AqError error = {0};
+    float *memory = aq_pages(bytes, &error);
+    if (!memory)
+        return 0;
+    Triad t = {memory, memory + TRIAD_FLOATS, memory + 2 * TRIAD_FLOATS,
+               AQ_MAX(threads, 1)};
+    double best = 0, moved = 12.0 * (TRIAD_FLOATS / t.threads / 8 * 8);
+    for (int64_t i = 0; i < 3 * (int64_t)TRIAD_FLOATS; i++)
+        memory[i] = 1; /* pages of zeros may be one page */
+    for (int i = 0; i < TRIAD_TRIES; i++) {
+        double began = aq_seconds();
+        aq_parallel(t.threads, t.threads, triad, &t);
+        best = AQ_MAX(best, moved * t.threads / (aq_seconds() - began));
+    }
+    aq_pages_free(memory, bytes);
+    return best;
 }
 
 int64_t aq_peak_rss(void)

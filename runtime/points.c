@@ -208,6 +208,12 @@ static const Shape *find_shape(const char *what, int64_t *count)
     return NULL;
 }
 
+bool aq_points_is_table(const char *what)
+{
+    int64_t count;
+    return *what && !find_shape(what, &count);
+}
+
 static void tell_missing(const char *path, const AqTable *t, AqWarn warn,
                          void *context)
 {

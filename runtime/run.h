@@ -1,6 +1,6 @@
 /* Runs: a model, a data set and a folder that holds all there is to know.
  *
- *     runs/emoji/  run.json  model.c  graph.svg  metrics.csv  loss.svg
+ *     runs/emoji/  run.json  model.c  model.so  graph.svg  metrics.csv loss.svg
  *                  samples/004000.png
  *                  checkpoints/004000/state.json + *.safetensors
  *
@@ -18,13 +18,13 @@
 typedef struct AqModelFile {
     const AqModelInfo *info;
     void *library; /* of dlopen; NULL for a model of the library */
-    char *source;  /* the C text, malloc'd; NULL if it could not be found */
+    char *source;  /* the C text, malloc'd */
     size_t source_bytes;
 } AqModelFile;
 
 /* `name` is a path to a C file, or a model of the library.  A file is compiled
- * with the system's C compiler into `folder` (NULL: a temporary one); the
- * compiler's own messages go to stderr.  Loading a model runs its code. */
+ * with the system's C compiler into folder/model.so (NULL: a temporary file);
+ * the compiler's own messages go to stderr.  Loading a model runs its code. */
 AqStatus aq_model_open(const char *name, const char *folder, AqModelFile *model,
                        AqError *error);
 void aq_model_close(AqModelFile *model);
@@ -85,7 +85,7 @@ void aq_checkpoint_prune(const char *folder, int keep);
 
 typedef struct AqRunOptions {
     const char *model; /* as given */
-    const char *data;
+    const char *data;  /* as given */
     AqSetting settings[64];
     int n_settings;
     int height, width, channels, batch, classes;
@@ -99,6 +99,7 @@ typedef struct AqRunOptions {
     int sample_count, sample_steps;
     /* in a run that was read: what it was begun on */
     const char *target, *fingerprint;
+    const char *place; /* the data, from the root; NULL: they name no path */
     const AqColumn *columns; /* of points, one for each channel; else NULL */
 } AqRunOptions;
 
@@ -107,6 +108,11 @@ AqStatus aq_run_write(const char *folder, const AqRunOptions *options,
                       const AqTarget *target, AqError *error);
 /* Of the data, in 32 hexadecimal digits and a NUL, as run.json has it. */
 void aq_run_fingerprint(const AqDataset *set, char digits[33]);
+/* The spec of the run's data: from any folder in a run that was read, and where
+ * the path from the root leads nowhere, as given.  An error that says so if
+ * neither is there. */
+AqStatus aq_run_find_data(const AqRunOptions *options, const char **spec,
+                          AqError *error);
 /* Texts go into the arena.  Every value lies in its range. */
 AqStatus aq_run_read(const char *folder, AqArena *arena, AqRunOptions *options,
                      AqError *error);

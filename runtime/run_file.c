@@ -91,6 +91,7 @@ static json_t *value_of(const AqRunOptions *options, const Row *row)
 typedef struct Writer {
     json_t *root;
     const char *wrong; /* the first value that is no text in UTF-8 */
+    bool no_memory;
 } Writer;
 
 static json_t *group_of(json_t *root, const char *name)
@@ -110,6 +111,15 @@ static void put_text(Writer *w, json_t *group, const char *name,
         w->wrong = text;
 }
 
+static void add_option(Writer *w, json_t *options, const AqOptionSeen *seen)
+{
+    json_t *option = group_of(options, seen->name);
+    put_text(w, option, "value", seen->value);
+    put_text(w, option, "default", seen->otherwise);
+    put_text(w, option, "range", seen->range);
+    put_text(w, option, "help", seen->help);
+}
+
 /* The settings given, and beside them what each option of the model was. */
 static void add_model(Writer *w, const AqRunOptions *options,
                       const AqOptions *seen)
@@ -120,7 +130,7 @@ static void add_model(Writer *w, const AqRunOptions *options,
     for (int i = 0; i < options->n_settings; i++)
         put_text(w, set, options->settings[i].name, options->settings[i].value);
     for (int i = 0; seen && i < seen->n_seen; i++)
-        put_text(w, used, seen->seen[i].name, seen->seen[i].value);
+        add_option(w, used, &seen->seen[i]);
 }
 
 void aq_run_fingerprint(const AqDataset *set, char digits[33])
@@ -149,12 +159,25 @@ static void add_columns(Writer *w, json_t *data, const AqDataset *set)
     }
 }
 
+/* The data for whoever opens the run in another folder. */
+static void add_place(Writer *w, json_t *data, const char *spec)
+{
+    AqArena *arena = aq_arena_new();
+    const char *place = arena ? aq_dataset_absolute(spec, arena) : NULL;
+    if (!place)
+        w->no_memory = true;
+    else if (aq_dataset_path(spec))
+        put_text(w, data, "place", place);
+    aq_arena_free(arena);
+}
+
 static void add_data(Writer *w, const AqRunOptions *options,
                      const AqDataset *set)
 {
     json_t *data = group_of(w->root, "data");
     char digits[33];
     put_text(w, data, "source", options->data);
+    add_place(w, data, options->data);
     aq_run_fingerprint(set, digits);
     json_object_set_new(data, aq_dataset_columns(set) ? "points" : "pictures",
                         json_integer(aq_dataset_count(set)));
@@ -185,6 +208,10 @@ AqStatus aq_run_write(const char *folder, const AqRunOptions *options,
     Writer w = {.root = json_object()};
     char *text = text_of(&w, options, set, seen, target);
     json_decref(w.root);
+    if (w.no_memory) {
+        free(text);
+        text = NULL;
+    }
     if (!text)
         return aq_no_memory(error, RUN_LIMIT);
     char path[AQ_PATH_SIZE];
@@ -236,6 +263,7 @@ static bool read_settings(json_t *root, AqArena *arena, AqRunOptions *options)
     options->data = copy_text(arena, json_object_get(root, "data"), "source");
     options->fingerprint =
         copy_text(arena, json_object_get(root, "data"), "fingerprint");
+    options->place = copy_text(arena, json_object_get(root, "data"), "place");
     options->target = copy_text(arena, root, "target");
     json_t *set = json_object_get(model, "set"), *value;
     const char *name;
@@ -310,4 +338,24 @@ AqStatus aq_run_read(const char *folder, AqArena *arena, AqRunOptions *options,
                 "%s: data.height, width or columns is wrong", path);
     json_decref(root);
     return error->status;
+}
+
+static bool is_there(const char *spec)
+{
+    const char *path = aq_dataset_path(spec);
+    return !path || aq_file_exists(path);
+}
+
+AqStatus aq_run_find_data(const AqRunOptions *options, const char **spec,
+                          AqError *error)
+{
+    const char *place = options->place;
+    *spec = place && is_there(place) ? place : options->data;
+    if (!place || is_there(*spec))
+        return AQ_OK;
+    return aq_fail(error, AQ_BAD_INPUT,
+                   "%s: the data of this run (--data %s) are not there any "
+                   "more: bring them back, or say with --data where they are "
+                   "now",
+                   aq_dataset_path(place), options->data);
 }

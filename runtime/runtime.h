@@ -48,6 +48,9 @@ void aq_pool_run_timed(AqPool *pool, const AqLaunch *launches, int count,
 /* Fused multiply-adds from registers, two operations each, on `threads` threads
  * at an instruction-set level: operations a second. */
 double aq_measure_fma_peak(int threads, int level);
+/* a[i] = b[i] + s c[i] over arrays far beyond the caches of one core, 12 bytes
+ * an element (McCalpin's stream triad): bytes a second; 0 when memory ends. */
+double aq_measure_triad(int threads);
 int64_t aq_peak_rss(void); /* largest resident set of this process, bytes */
 
 /* ---- memory.c: arrays that programs share, by name ---- */

@@ -91,7 +91,10 @@ static AqStatus open_data(AqTrain *t)
                                 .channels = t->options->channels,
                                 .threads = t->session->threads,
                                 .warn = warn};
-    t->set = aq_dataset_open(t->options->data, &options, t->error);
+    const char *spec;
+    if (aq_run_find_data(t->options, &spec, t->error))
+        return t->error->status;
+    t->set = aq_dataset_open(spec, &options, t->error);
     if (!t->set)
         return t->error->status;
     if (t->options->classes > 0 &&
@@ -114,7 +117,7 @@ static AqStatus open_model(AqTrain *t)
     char path[AQ_PATH_SIZE];
     aq_path(path, "%s/model.c", t->folder);
     const char *name = t->session->resume ? path : t->options->model;
-    if (aq_model_open(name, NULL, &t->model, t->error))
+    if (aq_model_open(name, t->folder, &t->model, t->error))
         return t->error->status;
     t->task = aq_train_task(t, t->options->batch);
     t->graph =
@@ -217,11 +220,6 @@ static AqStatus write_run(AqTrain *t)
 {
     char path[AQ_PATH_SIZE];
     aq_path(path, "%s/model.c", t->folder);
-    if (!t->model.source)
-        return aq_fail(t->error, AQ_IO,
-                       "%s: the source of this model was not found, and a run "
-                       "keeps it; give its file instead",
-                       t->options->model);
     if (aq_file_write(path, t->model.source, t->model.source_bytes, t->error))
         return t->error->status;
     return aq_run_write(t->folder, t->options, t->set, t->seen, &t->target,
@@ -258,6 +256,11 @@ static void remove_empty(const AqTrain *t)
 {
     static const char *const below[] = {"/checkpoints", "/samples", ""};
     char path[AQ_PATH_SIZE];
+    aq_path(path, "%s/run.json", t->folder);
+    if (aq_file_exists(path))
+        return;
+    aq_path(path, "%s/model.so", t->folder);
+    unlink(path);
     for (int i = 0; i < AQ_COUNT(below); i++) {
         aq_path(path, "%s%s", t->folder, below[i]);
         rmdir(path);
@@ -275,12 +278,11 @@ static void draw_model(const AqTrain *t)
         warn(NULL, error.text);
 }
 
-/* What may be wrong with model and data is said before anything is made. */
 static AqStatus set_up(AqTrain *t)
 {
     if (t->session->resume && lock_run(t))
         return t->error->status;
-    if (open_model(t) || open_data(t) || make_folders(t) ||
+    if (make_folders(t) || open_model(t) || open_data(t) ||
         compile_program(t) || aq_train_check_samples(t) || start_weights(t))
         return t->error->status;
     if (t->session->resume ? read_checkpoint(t) : write_run(t) || lock_run(t))

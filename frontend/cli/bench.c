@@ -160,86 +160,6 @@ static void print_text(const Bench *b)
            (double)aq_peak_rss() / (1 << 20));
 }
 
-/* ---- kernels ---- */
-
-typedef struct KernelTime {
-    AqId kernel;
-    double seconds, flops;
-} KernelTime;
-
-static int by_seconds(const void *a, const void *b)
-{
-    const KernelTime *x = a, *y = b;
-    return (x->seconds < y->seconds) - (x->seconds > y->seconds);
-}
-
-/* What a contraction does, and on which shapes. */
-static void describe(const AqGraph *graph, AqId kernel, AqText *out)
-{
-    const AqGraph *body = aq_attr_body(aq_node(graph, kernel));
-    for (AqId id = 0; id < body->count; id++) {
-        const AqNode *node = aq_node(body, id);
-        AqLowering how = aq_op_info[node->op].lowering;
-        if (how != AQ_LOWER_contract && how != AQ_LOWER_attend)
-            continue;
-        aq_text_printf(out, "%s ", aq_op_info[node->op].name);
-        for (int i = 0; i < AQ_MIN(node->n_inputs, 2); i++) {
-            aq_type_text(out, &aq_node(body, node->inputs[i])->type);
-            aq_text_add(out, " ");
-        }
-        return;
-    }
-    AqType type = aq_result_type(graph, kernel, 0);
-    aq_text_printf(out, "map to ");
-    aq_type_text(out, &type);
-    aq_text_add(out, " ");
-}
-
-static void print_kernel(const AqGraph *graph, const KernelTime *k,
-                         double total, double peak)
-{
-    AqText text = {0};
-    describe(graph, k->kernel, &text);
-    printf("%8.3f ms %5.1f %%  ", 1e3 * k->seconds, 100 * k->seconds / total);
-    if (k->flops > 0)
-        printf("%6.1f GFLOP/s %3.0f %%  ", k->flops / k->seconds / 1e9,
-               100 * k->flops / k->seconds / peak);
-    else
-        printf("%22s", "");
-    const AqNode *node = aq_node(graph, k->kernel);
-    printf("%s%s\n", text.data ? text.data : "", node->scope);
-    aq_text_free(&text);
-}
-
-static AqStatus print_kernels(Bench *b)
-{
-    enum { RUNS = 3 };
-    const AqPlan *plan = aq_compiled_plan(b->program);
-    const AqGraph *graph = aq_compiled_graph(b->program);
-    double *seconds = calloc((size_t)plan->n_steps + 1, sizeof *seconds);
-    KernelTime *times = calloc((size_t)plan->n_steps + 1, sizeof *times);
-    double total = 0;
-    int count = 0;
-    for (int i = 0; seconds && times && i < RUNS; i++)
-        aq_compiled_profile(b->program, seconds);
-    for (int i = 0; seconds && times && i < plan->n_steps; i++) {
-        total += seconds[i] / RUNS;
-        if (plan->steps[i].kernel == AQ_NO_NODE)
-            continue;
-        times[count++] =
-            (KernelTime){plan->steps[i].kernel, seconds[i] / RUNS,
-                         aq_node_flops(graph, plan->steps[i].kernel)};
-    }
-    if (times)
-        qsort(times, (size_t)count, sizeof *times, by_seconds);
-    for (int i = 0; i < count; i++)
-        print_kernel(graph, &times[i], total, b->peak);
-    printf("%8.3f ms in %d kernels\n", 1e3 * total, count);
-    free(seconds);
-    free(times);
-    return AQ_OK;
-}
-
 static int bench(AqCli *cli)
 {
     AqOptimizer optimizer;
@@ -255,7 +175,8 @@ static int bench(AqCli *cli)
         else
             print_text(&b);
         if (aq_cli_given(cli, "kernels"))
-            print_kernels(&b);
+            aq_cli_bench_kernels(cli, b.program, aq_pool_threads(b.pool),
+                                 b.peak);
     }
     aq_compiled_free(b.program);
     aq_memory_free(b.memory);

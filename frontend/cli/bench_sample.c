@@ -24,12 +24,14 @@ static AqStatus start(SampleBench *b)
     const uint32_t key[2] = {1, 2};
     AqGraph *graph = aq_forward_graph(b->task, NULL, error);
     const AqParamTable *params = graph ? aq_params(graph) : NULL;
-    b->memory = params ? aq_memory_new(error) : NULL;
+    AqPoolOptions pool = {.threads = b->session->threads};
+    b->pool = params ? aq_pool_new(&pool, error) : NULL;
+    b->memory = b->pool ? aq_memory_new(error) : NULL;
     float *weights = b->memory ? aq_memory_array(b->memory, "weights",
                                                  params->floats * 4, error)
                                : NULL;
     if (weights) {
-        aq_params_start(params, key, weights);
+        aq_params_start(params, key, aq_pool_threads(b->pool), weights, NULL);
         b->parameters = params->trained;
         b->flops = aq_graph_flops(graph) * b->options.sampler.steps;
     }
@@ -41,10 +43,6 @@ static AqStatus measure(SampleBench *b)
 {
     AqError *error = &b->cli->error;
     const AqTask *t = b->task;
-    AqPoolOptions pool = {.threads = b->session->threads};
-    b->pool = aq_pool_new(&pool, error);
-    if (!b->pool)
-        return error->status;
     b->generator = aq_generator_new(t, &b->options.sampler, b->memory, b->pool,
                                     true, &b->settings, error);
     if (!b->generator)

@@ -82,6 +82,8 @@ AqStatus aq_cli_settings(AqCli *cli, AqSetting *settings, int most, int *count);
 AqStatus aq_cli_size(AqCli *cli, const char *option, int otherwise, int *height,
                      int *width);
 bool aq_cli_ends(const char *text, const char *end); /* "a.png", ".png" */
+/* --data, for a run that was read: its data are there now. */
+AqStatus aq_cli_moved_data(AqCli *cli, AqRunOptions *run);
 
 /* What a model is given, for info, graph and bench. */
 #define AQ_CLI_SHAPE_OPTIONS                                                   \
@@ -129,6 +131,11 @@ void aq_cli_print_optimizer(const AqOptimizer *optimizer);
 /* bench_sample.c: instead of the training step; the task's model is known. */
 AqStatus aq_cli_bench_sample(AqCli *cli, const AqTask *task,
                              const AqSession *session, const AqTarget *target);
+/* bench_kernels.c: prints where a step's time goes, for bench; `peak` is that
+ * of the processor in fused multiply-adds, operations a second, on `threads`.
+ */
+AqStatus aq_cli_bench_kernels(AqCli *cli, AqCompiled *program, int threads,
+                              double peak);
 
 /* train.c, sample.c, graph.c, info.c, bench.c, version.c */
 extern const AqCliCommand aq_cli_train, aq_cli_sample, aq_cli_graph,

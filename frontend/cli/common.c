@@ -165,6 +165,20 @@ void aq_cli_suit(const AqCli *cli, AqTask *task)
         *task = points;
 }
 
+AqStatus aq_cli_moved_data(AqCli *cli, AqRunOptions *run)
+{
+    const char *data = aq_cli_text(cli, "data", NULL);
+    if (!data)
+        return AQ_OK;
+    if (aq_dataset_is_points(data) != (run->columns != NULL))
+        return aq_fail(&cli->error, AQ_BAD_INPUT,
+                       "--data %s: the run was begun with %s", data,
+                       run->columns ? "points" : "pictures");
+    run->data = data;
+    run->place = NULL;
+    return AQ_OK;
+}
+
 bool aq_cli_ends(const char *text, const char *end)
 {
     size_t n = strlen(text), m = strlen(end);

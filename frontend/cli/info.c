@@ -46,6 +46,18 @@ static void file_info(AqCli *cli, const char *path)
 
 /* ---- a model ---- */
 
+/* " (1 to 64, default 8)", with what there is to say. */
+static void print_bounds(const AqOptionSeen *o)
+{
+    bool changed = strcmp(o->value, o->otherwise) != 0;
+    if (!*o->range && !changed)
+        return;
+    printf(" (%s", o->range);
+    if (changed)
+        printf("%sdefault %s", *o->range ? ", " : "", o->otherwise);
+    putchar(')');
+}
+
 static void print_options(const AqOptions *seen)
 {
     printf("\noptions (--set NAME=VALUE):\n");
@@ -54,8 +66,7 @@ static void print_options(const AqOptions *seen)
         char value[128];
         snprintf(value, sizeof value, "%s=%s", o->name, o->value);
         printf("  %-34s %s", value, o->help);
-        if (strcmp(o->value, o->otherwise))
-            printf(" (default %s)", o->otherwise);
+        print_bounds(o);
         putchar('\n');
     }
 }

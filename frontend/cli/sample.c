@@ -21,6 +21,7 @@ static const AqCliOption options[] = {
     {"raw", NULL, "the weights themselves, not their average"},
     {"batch", "N", "pictures or points at a time (default 16, 512 points)"},
     {"nearest", "FILE", "a PNG of each beside its nearest training picture"},
+    {"data", "WHAT", "where the training data are now, if they were moved"},
     AQ_CLI_COMPILE_OPTIONS,
 };
 
@@ -95,7 +96,8 @@ static AqStatus read_options(Sampling *s)
     if (cli->n_words != 1)
         return aq_fail(&cli->error, AQ_BAD_INPUT,
                        "give the folder of one run (aquatint sample --help)");
-    if (aq_run_read(cli->words[0], s->arena, &s->run, &cli->error))
+    if (aq_run_read(cli->words[0], s->arena, &s->run, &cli->error) ||
+        aq_cli_moved_data(cli, &s->run))
         return cli->error.status;
     s->points = s->run.columns != NULL;
     if (check_files(s))
@@ -202,7 +204,10 @@ static AqStatus write_nearest(Sampling *s, const AqSamples *samples,
     AqDatasetOptions o = {.height = s->run.height,
                           .width = s->run.width,
                           .channels = s->run.channels};
-    AqDataset *set = aq_dataset_open(s->run.data, &o, error);
+    const char *spec;
+    if (aq_run_find_data(&s->run, &spec, error))
+        return error->status;
+    AqDataset *set = aq_dataset_open(spec, &o, error);
     if (set)
         aq_pairs_write(path, samples, set, error);
     aq_dataset_free(set);
@@ -222,7 +227,10 @@ static AqDataset *training_points(const Sampling *s)
 {
     AqError error = {0};
     AqDatasetOptions o = {.channels = s->run.channels};
-    AqDataset *set = aq_dataset_open(s->run.data, &o, &error);
+    const char *spec;
+    AqDataset *set = NULL;
+    if (!aq_run_find_data(&s->run, &spec, &error))
+        set = aq_dataset_open(spec, &o, &error);
     char digits[33] = "";
     if (set)
         aq_run_fingerprint(set, digits);

@@ -8,7 +8,8 @@ static const AqCliOption options[] = {
     {"data", "WHAT",
      "a folder of PNG and JPEG files; emoji, emoji:smileys, ...; or points: "
      "points:moons, points:spiral, points:circles, points:gaussians, "
-     "points:checkerboard, points:FILE.csv"},
+     "points:checkerboard, points:FILE.csv; with --resume: where the data are "
+     "now"},
     {"out", "DIR", "the run's folder"},
     {"resume", "DIR", "go on with a run where its last checkpoint is"},
     {"size", "N|HxW", "pictures are resized and cropped to it (default 32)"},
@@ -137,7 +138,7 @@ static bool may_change(const char *name)
     static const char *const free_options[] = {
         "resume",      "steps",         "minutes",  "hours",
         "threads",     "memory",        "no-cache", "dump",
-        "time-passes", "verify-passes", "level"};
+        "time-passes", "verify-passes", "level",    "data"};
     for (int i = 0; i < AQ_COUNT(free_options); i++)
         if (!strcmp(free_options[i], name))
             return true;
@@ -155,7 +156,8 @@ static AqStatus resume_options(AqCli *cli, AqArena *arena, AqRunOptions *run)
         return aq_fail(&cli->error, AQ_BAD_INPUT,
                        "%s: a resumed run has its model already",
                        cli->words[0]);
-    if (aq_run_read(aq_cli_text(cli, "resume", ""), arena, run, &cli->error))
+    if (aq_run_read(aq_cli_text(cli, "resume", ""), arena, run, &cli->error) ||
+        aq_cli_moved_data(cli, run))
         return cli->error.status;
     run->steps = aq_cli_int(cli, "steps", seconds_of(cli) > 0 ? 0 : run->steps,
                             1, INT32_MAX);

@@ -300,7 +300,11 @@ typedef struct AqMatmul {
 } AqMatmul;
 AqTensor aq_matmul_(AqPlace at, AqMatmul a);
 #define aq_matmul(...) aq_matmul_(AQ_HERE, AQ_ARGS(AqMatmul, __VA_ARGS__))
-/* table (V, rest...), i32 index (...) in 0 .. V-1 -> (index..., rest...) */
+/* table (V, rest...), i32 index (...) in 0 .. V-1 -> (index..., rest...).  A
+ * compiled program takes an index below for 0 and one above for V-1: what data
+ * say is not known before they come, nothing outside the table is read, and a
+ * step does not stop to tell.  The interpreter does: --verify-passes refuses
+ * such an index, with its value and its place. */
 AqTensor aq_gather_(AqPlace at, AqTensor table, AqTensor index);
 #define aq_gather(table, index) aq_gather_(AQ_HERE, table, index)
 
@@ -439,8 +443,8 @@ AqTensor aq_group_norm_(AqPlace at, AqNorm a);
 AqTensor aq_layer_norm_(AqPlace at, AqNorm a);
 #define aq_layer_norm(...) aq_layer_norm_(AQ_HERE, AQ_ARGS(AqNorm, __VA_ARGS__))
 
-/* i32 index (...) in 0 .. count-1 -> (..., units); weight (count, units),
- * normal. */
+/* i32 index (...) in 0 .. count-1 (others as in aq_gather) -> (..., units);
+ * weight (count, units), normal. */
 typedef struct AqEmbedding {
     AqScope scope;
     AqTensor index;

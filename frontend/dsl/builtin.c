@@ -1,4 +1,5 @@
-/* The models in the library: one row for each file of models/. */
+/* The models in the library: one row for each file of models/, and its text as
+ * it was compiled. */
 #include "frontend/dsl/build.h"
 
 #include <string.h>
@@ -12,6 +13,34 @@ static const AqModelInfo *const models[] = {
 #include "builtin_models.def"
 #undef AQ_BUILTIN_MODEL
 };
+
+/* Only the assembler puts a file into an object as it is. */
+#define AQ_BUILTIN_MODEL(name)                                                 \
+    __asm__(".section .rodata\n"                                               \
+            "aq_text_" #name ": .incbin \"" AQ_MODELS "/" #name ".c\"\n"       \
+            "aq_text_end_" #name ":\n"                                         \
+            ".text\n");                                                        \
+    __attribute__((visibility("hidden"))) extern const char aq_text_##name[],  \
+        aq_text_end_##name[];
+#include "builtin_models.def"
+#undef AQ_BUILTIN_MODEL
+
+static const struct {
+    const char *from, *to;
+} texts[] = {
+#define AQ_BUILTIN_MODEL(name) {aq_text_##name, aq_text_end_##name},
+#include "builtin_models.def"
+#undef AQ_BUILTIN_MODEL
+};
+
+const char *aq_builtin_text(const AqModelInfo *model, size_t *bytes)
+{
+    int i = 0;
+    while (models[i] != model)
+        i++;
+    *bytes = (size_t)(texts[i].to - texts[i].from);
+    return texts[i].from;
+}
 
 int aq_builtin_count(void)
 {

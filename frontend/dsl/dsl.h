@@ -14,6 +14,9 @@ const AqModelInfo *aq_builtin_at(int index);
 /* NULL and a sentence with the nearest name if there is none. */
 const AqModelInfo *aq_builtin_find(const char *name, AqError *error);
 
+/* Its C text, of so many bytes: what was compiled into the library. */
+const char *aq_builtin_text(const AqModelInfo *model, size_t *bytes);
+
 /* ---- options.c: what a model may be told ---- */
 
 /* `--set name=value` */
@@ -26,6 +29,7 @@ typedef struct AqOptionSeen {
     const char *name;
     const char *otherwise; /* the default, as it would be written */
     const char *value;     /* what it is */
+    const char *range;     /* "1 to 64", "yes or no", "a|b"; "": any */
     const char *help;
 } AqOptionSeen;
 

@@ -22,38 +22,46 @@ static AqGraph *graph_of(const AqModel *m)
     return m->scope.graph;
 }
 
-static void remember(AqModel *m, const char *name, const char *otherwise,
-                     const char *value, const char *help)
+static bool make_room(AqGraph *g, AqOptions *o)
+{
+    if (o->n_seen < o->capacity)
+        return true;
+    int capacity = AQ_MAX(16, 2 * o->capacity);
+    AqOptionSeen *seen = AQ_NEW_ARRAY(g->arena, AqOptionSeen, capacity);
+    if (!seen) {
+        aq_graph_fail(g, AQ_NO_MEMORY, "memory ended");
+        return false;
+    }
+    if (o->n_seen)
+        memcpy(seen, o->seen, (size_t)o->n_seen * sizeof(*seen));
+    o->seen = seen;
+    o->capacity = capacity;
+    return true;
+}
+
+static void remember(AqModel *m, const AqOptionSeen *option)
 {
     AqOptions *o = m->options;
     AqArena *arena = graph_of(m)->arena;
     if (!o)
         return;
     for (int i = 0; i < o->n_seen; i++)
-        if (strcmp(o->seen[i].name, name) == 0)
+        if (strcmp(o->seen[i].name, option->name) == 0)
             return;
-    if (o->n_seen == o->capacity) {
-        int capacity = AQ_MAX(16, 2 * o->capacity);
-        AqOptionSeen *seen = AQ_NEW_ARRAY(arena, AqOptionSeen, capacity);
-        if (!seen) {
-            aq_graph_fail(graph_of(m), AQ_NO_MEMORY, "memory ended");
-            return;
-        }
-        if (o->n_seen)
-            memcpy(seen, o->seen, (size_t)o->n_seen * sizeof(*seen));
-        o->seen = seen;
-        o->capacity = capacity;
-    }
-    o->seen[o->n_seen++] = (AqOptionSeen){
-        aq_arena_copy_text(arena, name), aq_arena_copy_text(arena, otherwise),
-        aq_arena_copy_text(arena, value), aq_arena_copy_text(arena, help)};
+    if (make_room(graph_of(m), o))
+        o->seen[o->n_seen++] =
+            (AqOptionSeen){aq_arena_copy_text(arena, option->name),
+                           aq_arena_copy_text(arena, option->otherwise),
+                           aq_arena_copy_text(arena, option->value),
+                           aq_arena_copy_text(arena, option->range),
+                           aq_arena_copy_text(arena, option->help)};
 }
 
 static void wrong(AqPlace at, const AqModel *m, const char *name,
-                  const char *value, const char *wanted)
+                  const char *value, const char *wanted, const char *range)
 {
-    aq_complain(at, graph_of(m), "option %s=%s: %s is needed", name, value,
-                wanted);
+    aq_complain(at, graph_of(m), "option %s=%s: %s%s%s is needed", name, value,
+                wanted, *range ? " from " : "", range);
 }
 
 /* ---- reading values ---- */
@@ -98,35 +106,34 @@ static bool read_ints(const char *text, AqInts *out)
 
 int aq_option_int_(AqPlace at, AqOptionInt a)
 {
-    char usual[32], now[32], wanted[80] = "a whole number";
+    char usual[32], now[32], range[40] = "";
     const char *given = setting(a.model, a.name), *end = "";
     int value = a.otherwise;
     bool bounded = a.min != a.max;
     if (bounded)
-        snprintf(wanted, sizeof(wanted), "a whole number from %d to %d", a.min,
-                 a.max);
+        snprintf(range, sizeof(range), "%d to %d", a.min, a.max);
     bool good = !given || (read_int(given, &end, &value) && !*end);
     if (good && bounded)
         good = value >= a.min && value <= a.max;
     snprintf(usual, sizeof(usual), "%d", a.otherwise);
     snprintf(now, sizeof(now), "%d", value);
     if (!good) {
-        wrong(at, a.model, a.name, given ? given : usual, wanted);
+        wrong(at, a.model, a.name, given ? given : usual, "a whole number",
+              range);
         value = a.otherwise;
     }
-    remember(a.model, a.name, usual, now, a.help);
+    remember(a.model, &(AqOptionSeen){a.name, usual, now, range, a.help});
     return value;
 }
 
 double aq_option_real_(AqPlace at, AqOptionReal a)
 {
-    char usual[40], now[40], wanted[80] = "a number";
+    char usual[40], now[40], range[60] = "";
     const char *given = setting(a.model, a.name);
     double value = a.otherwise;
     bool bounded = a.min < a.max || a.min > a.max;
     if (bounded)
-        snprintf(wanted, sizeof(wanted), "a number from %g to %g", a.min,
-                 a.max);
+        snprintf(range, sizeof(range), "%g to %g", a.min, a.max);
     bool good = !given || read_real(given, &value);
     if (good && bounded)
         good = value >= a.min && value <= a.max;
@@ -135,10 +142,10 @@ double aq_option_real_(AqPlace at, AqOptionReal a)
         snprintf(usual, sizeof(usual), "%g", a.otherwise);
     snprintf(now, sizeof(now), "%s", given ? given : usual);
     if (!good) {
-        wrong(at, a.model, a.name, given ? given : usual, wanted);
+        wrong(at, a.model, a.name, given ? given : usual, "a number", range);
         value = a.otherwise;
     }
-    remember(a.model, a.name, usual, now, a.help);
+    remember(a.model, &(AqOptionSeen){a.name, usual, now, range, a.help});
     return value;
 }
 
@@ -154,31 +161,35 @@ bool aq_option_bool_(AqPlace at, AqModel *m, const char *name, bool otherwise,
             given = NULL;
         }
     if (given)
-        wrong(at, m, name, given, "yes or no");
-    remember(m, name, words[otherwise], words[found % 2], help);
+        wrong(at, m, name, given, "yes or no", "");
+    remember(m, &(AqOptionSeen){name, words[otherwise], words[found % 2],
+                                "yes or no", help});
     return found % 2;
 }
 
 AqInts aq_option_ints_(AqPlace at, AqOptionInts a)
 {
     AqInts value = {0, {0}};
-    char wanted[80] = "a list of whole numbers, as 1,2,2,";
+    char range[40] = "";
     const char *given = setting(a.model, a.name);
     const char *text = given ? given : a.otherwise;
     bool bounded = a.min != a.max;
     if (bounded)
-        snprintf(wanted, sizeof(wanted),
-                 "a list of whole numbers from %d to %d, as 1,2,2,", a.min,
-                 a.max);
+        snprintf(range, sizeof(range), "%d to %d", a.min, a.max);
     bool good = read_ints(text, &value);
     for (int i = 0; good && bounded && i < value.count; i++)
         good = value.at[i] >= a.min && value.at[i] <= a.max;
     if (!good) {
-        wrong(at, a.model, a.name, text, wanted);
+        char wanted[100];
+        snprintf(wanted, sizeof(wanted),
+                 "a list of whole numbers%s%s, as 1,2,2,",
+                 *range ? " from " : "", range);
+        wrong(at, a.model, a.name, text, wanted, "");
         if (!read_ints(a.otherwise, &value))
             value.count = 0;
     }
-    remember(a.model, a.name, a.otherwise, text, a.help);
+    remember(a.model,
+             &(AqOptionSeen){a.name, a.otherwise, text, range, a.help});
     return value;
 }
 
@@ -187,7 +198,8 @@ const char *aq_option_text_(AqPlace at, AqOptionText a)
     (void)at;
     const char *given = setting(a.model, a.name);
     const char *value = given ? given : a.otherwise;
-    remember(a.model, a.name, a.otherwise, value, a.help);
+    remember(a.model, &(AqOptionSeen){a.name, a.otherwise, value,
+                                      a.choices ? a.choices : "", a.help});
     return value;
 }
 
@@ -213,7 +225,7 @@ int aq_option_choice_(AqPlace at, AqOptionText a)
     if (number < 0) {
         char wanted[200];
         snprintf(wanted, sizeof(wanted), "one of %s", a.choices);
-        wrong(at, a.model, a.name, value, wanted);
+        wrong(at, a.model, a.name, value, wanted, "");
         number = choice_of(a.choices, a.otherwise);
     }
     return number;

@@ -328,9 +328,47 @@ static void test_data_that_changed(void **state)
     assert_non_null(strstr(aq_complained(),
                            "aquatint: warning: the data are not those that the "
                            "run was begun with"));
-    aq_shell("rm -r pics");
-    aq_expect(1, "pics: is no folder of pictures",
-              "train --resume changed --steps 5");
+}
+
+/* From any folder; and when the data have gone elsewhere. */
+static void test_data_that_moved(void **state)
+{
+    (void)state;
+    aq_shell("mkdir -p at/other; mv pics at/pics; printf '0,1\\n1,0\\n2,2\\n' "
+             ">at/two.csv");
+    assert_int_equal(aq_shell("cd at && aquatint " TRAIN
+                              "--steps 2 --data ./pics --out run"),
+                     0);
+    assert_int_equal(aq_shell("cd at/other && aquatint train --resume ../run "
+                              "--steps 3 && aquatint sample ../run --count 1 "
+                              "--steps 1 --nearest near.png"),
+                     0);
+    assert_null(strstr(aq_complained(), "warning"));
+    assert_int_equal(aq_shell("cd at && aquatint train mlp2d --steps 2 --set "
+                              "width=8 --data points:two.csv --samples 1 "
+                              "--out dots && cd other && "
+                              "aquatint train --resume ../dots --steps 3"),
+                     0);
+    aq_shell("mv at/pics at/gone");
+    aq_expect(1,
+              "/at/pics: the data of this run (--data ./pics) are not there "
+              "any more: bring them back, or say with --data where",
+              "train --resume at/run --steps 4");
+    aq_expect(1, "/at/pics: the data of this run",
+              "sample at/run --count 1 --steps 1 --nearest near.png");
+    aq_expect(1, "--data points:moons: the run was begun with pictures",
+              "train --resume at/run --steps 4 --data points:moons");
+    aq_expect(1, "nowhere: is no folder of pictures",
+              "train --resume at/run --steps 4 --data nowhere");
+    aq_expect(0, NULL, "train --resume at/run --steps 4 --data at/gone");
+    assert_null(strstr(aq_complained(), "warning"));
+    aq_expect(0, NULL,
+              "sample at/run --count 1 --steps 1 --nearest near.png "
+              "--data at/gone");
+    /* with its run, as a whole */
+    assert_int_equal(aq_shell("mv at/gone at/pics; mv at moved; cd moved && "
+                              "aquatint train --resume run --steps 5"),
+                     0);
 }
 
 /* A model of one's own is kept with the run. */
@@ -344,9 +382,14 @@ static void test_a_model_of_one_s_own(void **state)
               "train mine.c " MODEL "--crop random --steps 5 --out "
               "own");
     assert_non_null(strstr(aq_complained(), "model   mine, "));
-    aq_shell("rm mine.c");
+    assert_int_equal(aq_shell("rm mine.c && rm own/model.so"), 0);
     aq_expect(0, NULL, "train --resume own --steps 8");
     check_same_bits("whole", "own", 8);
+    assert_int_equal(aq_shell("test -s own/model.so"), 0);
+    aq_shell("echo nonsense >mine.c");
+    aq_expect(1, "mine.c: the C compiler found errors",
+              "train mine.c " MODEL "--steps 5 --out none");
+    assert_int_equal(aq_shell("test -e none"), 1);
     aq_expect(0, NULL, "sample own --count 1 --steps 1 --out own.png");
 }
 
@@ -372,6 +415,7 @@ int main(void)
         cmocka_unit_test(test_nobody_listens),
         cmocka_unit_test(test_damage_is_refused),
         cmocka_unit_test(test_data_that_changed),
+        cmocka_unit_test(test_data_that_moved),
         cmocka_unit_test(test_a_model_of_one_s_own),
     };
     return cmocka_run_group_tests_name("run", tests, setup,

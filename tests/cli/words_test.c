@@ -264,7 +264,7 @@ static void test_info(void **state)
     aq_expect(0, "35746307 parameters in 328 tensors", "info ddpm_unet");
     assert_non_null(strstr(aq_printed(), "channels=128"));
     aq_expect(0, "channels=32", "info ddpm_unet --set channels=32 --tensors");
-    assert_non_null(strstr(aq_printed(), "(default 128)"));
+    assert_non_null(strstr(aq_printed(), "(1 to 65536, default 128)\n"));
     assert_non_null(strstr(aq_printed(), "conv_in.weight"));
     assert_non_null(strstr(aq_printed(), "[32, 3, 3, 3]"));
     aq_expect(0, "; a point of 2 numbers takes ",
@@ -273,6 +273,31 @@ static void test_info(void **state)
     aq_expect(0, "ddpm_unet: ", "info %s/models/ddpm_unet.c", AQ_SOURCE_DIR);
     aq_shell("head -c 100 /dev/zero >bad.safetensors");
     aq_expect(1, "aquatint: bad.safetensors: ", "info bad.safetensors");
+}
+
+/* Two tables, by kernels and by kinds, which both say of all of the time which
+ * kernels it went to, in lines of 120 columns. */
+static void check_kernels(const char *text)
+{
+    int in_all[3] = {0}, count = 0, table = 0;
+    double share[3] = {0}, percent, ms;
+    assert_non_null(strstr(text, " GB/s in a triad\n"));
+    assert_non_null(strstr(text, "gemm      matmul"));
+    for (const char *line = text; *line; line += strcspn(line, "\n") + 1) {
+        assert_true(strcspn(line, "\n") <= 120);
+        if (!strncmp(line, "count ", 6))
+            table++;
+        if (sscanf(line, "%d %lf %lf%%", &count, &ms, &percent) == 3) {
+            in_all[table] += count;
+            share[table] += percent;
+        }
+    }
+    assert_int_equal(table, 2);
+    assert_int_equal(in_all[1], in_all[2]);
+    assert_int_equal(in_all[1], count); /* the last line is the sum */
+    for (int i = 1; i <= 2; i++)
+        if (share[i] < 97 || share[i] > 103)
+            fail_msg("table %d: %g %% in\n%s", i, share[i], text);
 }
 
 static void test_dumps(void **state)
@@ -306,7 +331,7 @@ static void test_bench(void **state)
     (void)state;
     aq_expect(0, "GFLOP/s", "bench ddpm_unet " SMALL " --steps 2 --kernels");
     assert_non_null(strstr(aq_printed(), "conv2d f32["));
-    assert_non_null(strstr(aq_printed(), " kernels\n"));
+    check_kernels(aq_printed());
     aq_expect(0, "\"model\": \"ddpm_unet\"",
               "bench ddpm_unet " SMALL " --steps 2 --json");
     const char *const numbers[] = {"parameters", "batch",       "threads",

@@ -42,32 +42,48 @@ static bool is_label(const char *line)
     return line[0] == '.' && line[1] == 'L' && strchr(line, ':');
 }
 
-/* Lines from a label to the jump back to it, without a label between, are an
- * inner loop; counts those, and fails where one has the stack in it. */
+/* Lines since a label. */
+typedef struct Stretch {
+    char label[64], spill[512];
+} Stretch;
+
+/* Whether the line jumps to that label. */
+static bool jumps_to(const char *line, const char *label)
+{
+    const char *target = strstr(line, ".LBB");
+    size_t length = strlen(label);
+    return line[0] == '\t' && line[1] == 'j' && label[0] && target &&
+           !strncmp(target, label, length) &&
+           strcspn(target, " \t\n#") == length;
+}
+
+/* Lines from a label to the jump back to it are an inner loop; one label may
+ * stand between, where it is entered.  Counts those, and fails where one has
+ * the stack in it. */
 static int check_assembly(const char *path)
 {
     FILE *file = fopen(path, "r");
     assert_non_null(file);
-    char line[512], label[64] = "", spill[512] = "";
+    char line[512];
+    Stretch now = {"", ""}, before = {"", ""};
     int loops = 0;
     while (fgets(line, sizeof line, file)) {
         if (is_label(line)) {
-            snprintf(label, sizeof label, "%.*s",
+            before = now;
+            now.spill[0] = '\0';
+            snprintf(now.label, sizeof now.label, "%.*s",
                      (int)AQ_MIN(strcspn(line, ":"), 60), line);
-            spill[0] = '\0';
         } else if (strstr(line, "mm") && strstr(line, "(%rsp)")) {
             fail_msg("%s: a vector on the stack: %s", path, line);
         } else if (strstr(line, "(%rsp)")) {
-            memcpy(spill, line, sizeof spill);
-        } else if (line[0] == '\t' && line[1] == 'j' && label[0]) {
-            char *target = strstr(line, ".LBB");
-            size_t length = strlen(label);
-            bool back = target && !strncmp(target, label, length) &&
-                        strcspn(target, " \t\n#") == length;
-            loops += back;
-            if (back && spill[0])
-                fail_msg("%s: the loop %s uses the stack: %s", path, label,
-                         spill);
+            memcpy(now.spill, line, sizeof now.spill);
+        } else if (jumps_to(line, now.label) || jumps_to(line, before.label)) {
+            bool outer = jumps_to(line, before.label);
+            loops++;
+            if (now.spill[0] || (outer && before.spill[0]))
+                fail_msg("%s: the loop %s uses the stack: %s%s", path,
+                         outer ? before.label : now.label, now.spill,
+                         outer ? before.spill : "");
         }
     }
     fclose(file);

@@ -117,6 +117,7 @@ static void test_columns_of_kernels(void **state)
     assert_true(forward && backward && optimizer);
     assert_true(forward < backward && backward < optimizer);
     assert_null(strstr(optimizer + 1, "<b>optimizer</b>"));
+    assert_non_null(strstr(data, "<br/>2 gemm<br/>")); /* of a box's kernels */
     free(data);
 }
 

@@ -205,6 +205,7 @@ static void options_can_be_read_back(void **state)
     assert_string_equal(first->name, "channels");
     assert_string_equal(first->otherwise, "128");
     assert_string_equal(first->value, "64");
+    assert_string_equal(first->range, "1 to 65536");
     assert_string_equal(first->help, "channels of the first level");
     bool dropout = false;
     for (int i = 0; i < options->n_seen; i++)

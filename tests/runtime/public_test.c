@@ -332,6 +332,33 @@ static void test_mistakes_about_runs(void **state)
     aq_graph_free(g);
 }
 
+/* The nearest row, and a gradient that stays within the table as well. */
+static void test_an_index_outside_its_table(void **state)
+{
+    (void)state;
+    AqGraph *g = aq_graph_new();
+    AqTensor index = aq_input(g, "index", AQ_SHAPE(4), .integer = true);
+    AqTensor table = aq_input(g, "table", AQ_SHAPE(3, 2));
+    AqTensor rows = aq_gather(table, index), slope;
+    aq_output(rows, "rows");
+    aq_gradient(aq_sum(rows), &table, 1, &slope);
+    aq_output(slope, "slope");
+    AqProgram *p = program(g, NULL, 1);
+    static const int32_t at[] = {INT32_MIN, -1, 3, INT32_MAX};
+    memcpy(aq_program_array(p, "index", NULL), at, sizeof at);
+    float *values = aq_program_array(p, "table", NULL);
+    for (int i = 0; i < 6; i++)
+        values[i] = (float)i;
+    assert_true(aq_program_run(p));
+    const float *row = aq_program_array(p, "rows", NULL);
+    static const float expected[] = {0, 1, 0, 1, 4, 5, 4, 5};
+    assert_memory_equal(row, expected, sizeof expected);
+    const float *by = aq_program_array(p, "slope", NULL);
+    static const float sums[] = {2, 2, 0, 0, 2, 2};
+    assert_memory_equal(by, sums, sizeof sums);
+    aq_program_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -347,6 +374,7 @@ int main(void)
         cmocka_unit_test(test_what_is_fixed_is_computed_once),
         cmocka_unit_test(test_a_change_must_be_told),
         cmocka_unit_test(test_mistakes_about_runs),
+        cmocka_unit_test(test_an_index_outside_its_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -388,7 +388,7 @@ static AqMemory *weights_of(const AqTask *task)
     float *weights =
         aq_memory_array(memory, "weights", params->floats * 4, NULL);
     assert_non_null(weights);
-    aq_params_start(params, key, weights);
+    aq_params_start(params, key, 1, weights, NULL);
     aq_graph_free(g);
     return memory;
 }

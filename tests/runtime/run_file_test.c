@@ -97,7 +97,8 @@ static AqStatus write_run(const AqRunOptions *options, AqError *error)
 {
     AqDataset *set = points();
     AqTarget target = {.cpu = "x86-64-v3"};
-    AqOptionSeen seen[] = {{"channels", "128", "48", "of the first level"}};
+    AqOptionSeen seen[] = {
+        {"channels", "128", "48", "1 to 4096", "of the first level"}};
     AqOptions model = {.seen = seen, .n_seen = 1};
     AqStatus status = aq_run_write(root, options, set, &model, &target, error);
     aq_dataset_free(set);
@@ -136,9 +137,32 @@ static void test_there_and_back(void **state)
     read.data = asked.data;
     memcpy(read.settings, asked.settings, sizeof read.settings);
     read.target = read.fingerprint = NULL;
+    assert_null(read.place); /* moons are nowhere */
     read.columns = NULL;
     assert_memory_equal(&read, &asked, sizeof read);
     aq_arena_free(arena);
+}
+
+/* An option of the model with all that the model said of it. */
+static void test_options_of_the_model(void **state)
+{
+    (void)state;
+    const char *const told[][2] = {{"value", "48"},
+                                   {"default", "128"},
+                                   {"range", "1 to 4096"},
+                                   {"help", "of the first level"}};
+    AqRunOptions asked = unusual();
+    must_write(&asked);
+    json_error_t place;
+    json_t *run = json_load_file(run_json(), 0, &place), *option = NULL;
+    assert_int_equal(json_unpack(run, "{s:{s:{s:o}}}", "model", "options",
+                                 "channels", &option),
+                     0);
+    assert_int_equal(json_object_size(option), AQ_COUNT(told));
+    for (int i = 0; i < AQ_COUNT(told); i++)
+        assert_string_equal(
+            json_string_value(json_object_get(option, told[i][0])), told[i][1]);
+    json_decref(run);
 }
 
 /* The whole text but for `from`, which becomes `to`. */
@@ -269,6 +293,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_there_and_back),
+        cmocka_unit_test(test_options_of_the_model),
         cmocka_unit_test(test_values_out_of_range),
         cmocka_unit_test(test_text_that_is_no_run),
         cmocka_unit_test(test_every_truncation),
