@@ -123,6 +123,16 @@ static uint64_t hash_node(const AqNode *node)
     return hash ^ hash >> 32;
 }
 
+uint64_t aq_graph_hash(const AqGraph *graph)
+{
+    uint64_t hash = (uint64_t)graph->count;
+    for (AqId id = 0; id < graph->count; id++)
+        hash = mix(hash, hash_node(&graph->nodes[id]));
+    for (int i = 0; i < graph->n_outputs; i++)
+        hash = mix(hash, (uint32_t)graph->outputs[i].node);
+    return hash;
+}
+
 static bool same_attr(const AqAttr *a, const AqAttr *b)
 {
     if (a->key != b->key || a->count != b->count)

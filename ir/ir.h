@@ -185,6 +185,9 @@ AqId aq_graph_copy_node(AqGraph *to, const AqGraph *from, AqId id,
 AqId aq_graph_copy_with(AqGraph *to, const AqGraph *from, AqId id,
                         const AqId *map, const AqAttr *attrs, int n_attrs);
 
+/* Of nodes and outputs, not of where they come from; bodies hold no kernels. */
+uint64_t aq_graph_hash(const AqGraph *graph);
+
 static inline const AqNode *aq_node(const AqGraph *graph, AqId id)
 {
     return &graph->nodes[id];

@@ -1,13 +1,46 @@
 /* Writes on every contraction's kernel by which algorithm it is computed, and
  * in which blocks.
  *
- * The choice depends on shapes and target alone (and on what was asked for with
- * --algorithm), so that the bits are the same on every machine of a level.
+ * The choice depends on shapes and target alone, so that the bits are the same
+ * on every machine of a level; but for an algorithm that is asked for
+ * (--algorithm), and choices that were measured (--tune) and come with the run.
  * What is already written on a kernel stays.
  * Needs: a graph of kernels.  Keeps: values of outputs.  Idempotent. */
 #include "passes/choose.h"
 
 #include <stdlib.h>
+
+/* What was measured for it, if it still suits. */
+static const AqChoice *tuned(const AqNode *kernel, const AqContractFacts *facts,
+                             const AqPassContext *cx)
+{
+    if (!cx->tuning || cx->algorithm)
+        return NULL;
+    uint64_t hash = aq_contraction_hash(kernel, cx->target);
+    for (int i = 0; i < cx->tuning->count; i++) {
+        const AqChoice *choice = &cx->tuning->choices[i];
+        if (choice->contraction == hash &&
+            aq_algorithm_suits(choice->algorithm, facts, cx->target))
+            return choice;
+    }
+    return NULL;
+}
+
+static AqChoice choice_of(const AqNode *kernel, const AqContractFacts *facts,
+                          const AqPassContext *cx)
+{
+    const AqChoice *measured = tuned(kernel, facts, cx);
+    const char *written = aq_attr_text(kernel, AQ_KEY_ALGORITHM, NULL);
+    if (measured && !written)
+        return *measured;
+    AqChoice choice = {.algorithm = written};
+    if (!written)
+        choice.algorithm =
+            aq_choose_algorithm(facts, cx->target, cx->algorithm);
+    choice.n_blocks =
+        aq_choose_blocks(choice.algorithm, facts, cx->target, choice.blocks);
+    return choice;
+}
 
 static AqId choose(const AqGraph *in, AqGraph *out, AqId id, const AqId *map,
                    const AqPassContext *cx)
@@ -15,18 +48,14 @@ static AqId choose(const AqGraph *in, AqGraph *out, AqId id, const AqId *map,
     const AqNode *node = aq_node(in, id);
     AqContractFacts facts;
     AqAttr attrs[2];
-    int64_t blocks[AQ_BLOCK_NUMBERS];
     int count = 0;
     if (!aq_contract_facts(node, &facts))
         return aq_graph_copy_node(out, in, id, map);
-    const char *algorithm = aq_attr_text(node, AQ_KEY_ALGORITHM, NULL);
-    if (!algorithm) {
-        algorithm = aq_choose_algorithm(&facts, cx->target, cx->algorithm);
-        attrs[count++] = aq_text(AQ_KEY_ALGORITHM, algorithm);
-    }
-    int n = aq_choose_blocks(algorithm, &facts, cx->target, blocks);
-    if (n > 0 && !aq_attr(node, AQ_KEY_BLOCKS))
-        attrs[count++] = aq_ints(AQ_KEY_BLOCKS, blocks, n);
+    AqChoice choice = choice_of(node, &facts, cx);
+    if (!aq_attr(node, AQ_KEY_ALGORITHM))
+        attrs[count++] = aq_text(AQ_KEY_ALGORITHM, choice.algorithm);
+    if (choice.n_blocks > 0 && !aq_attr(node, AQ_KEY_BLOCKS))
+        attrs[count++] = aq_ints(AQ_KEY_BLOCKS, choice.blocks, choice.n_blocks);
     return aq_graph_copy_with(out, in, id, map, attrs, count);
 }
 

@@ -21,8 +21,6 @@ typedef struct AqContractFacts {
 /* false: the kernel is no contraction. */
 bool aq_contract_facts(const AqNode *kernel, AqContractFacts *facts);
 
-enum { AQ_BLOCK_NUMBERS = 8 }; /* numbers in the attribute `blocks` */
-
 /* choose_algorithm.c */
 /* `wanted` (may be NULL) is taken wherever it suits. */
 const char *aq_choose_algorithm(const AqContractFacts *facts,
@@ -30,6 +28,9 @@ const char *aq_choose_algorithm(const AqContractFacts *facts,
 /* The blocks for an algorithm of the table: how many numbers. */
 int aq_choose_blocks(const char *algorithm, const AqContractFacts *facts,
                      const AqTarget *target, int64_t *blocks);
+
+bool aq_algorithm_suits(const char *algorithm, const AqContractFacts *facts,
+                        const AqTarget *target);
 
 /* choose_blocks.c: rows, columns, k, slices; rows, columns */
 int aq_choose_gemm_blocks(const AqContractFacts *facts, const AqTarget *target,

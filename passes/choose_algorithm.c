@@ -128,6 +128,13 @@ const char *aq_choose_algorithm(const AqContractFacts *facts,
     return NULL;
 }
 
+bool aq_algorithm_suits(const char *algorithm, const AqContractFacts *facts,
+                        const AqTarget *target)
+{
+    const Algorithm *row = named(algorithm);
+    return row && row->suits(facts, target);
+}
+
 int aq_choose_blocks(const char *algorithm, const AqContractFacts *facts,
                      const AqTarget *target, int64_t *blocks)
 {

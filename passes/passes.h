@@ -8,9 +8,26 @@
 
 #include "ir/ir.h"
 
+enum { AQ_BLOCK_NUMBERS = 8 }; /* at most, in the attribute `blocks` */
+
+/* How a contraction is computed. */
+typedef struct AqChoice {
+    uint64_t contraction; /* aq_contraction_hash */
+    const char *algorithm;
+    int n_blocks; /* 0: the algorithm has none, or finds them itself */
+    int64_t blocks[AQ_BLOCK_NUMBERS];
+} AqChoice;
+
+/* Choices that were measured; they go before the tables. */
+typedef struct AqTuning {
+    const AqChoice *choices;
+    int count;
+} AqTuning;
+
 typedef struct AqPassContext {
     const AqTarget *target;
-    const char *algorithm; /* wanted wherever it suits; NULL: as tables say */
+    const char *algorithm;  /* wanted wherever it suits; NULL: as tables say */
+    const AqTuning *tuning; /* may be NULL */
     AqError *error;
 } AqPassContext;
 
@@ -53,6 +70,12 @@ AqPassFn aq_fuse;
 AqPassFn aq_choose;
 /* The i-th algorithm that may be asked for, or NULL: there are no more. */
 const char *aq_algorithm_name(int i);
+/* Of a contraction's kernel and a level of instructions: shapes, and what
+ * stands around the product; 0 for any other node. */
+uint64_t aq_contraction_hash(const AqNode *kernel, const AqTarget *target);
+/* What may be measured for it, at most `most`; the tables' choice first. */
+int aq_contraction_choices(const AqNode *kernel, const AqTarget *target,
+                           AqChoice *choices, int most);
 
 /* ---- hoist.c, hoist_lift.c ---- */
 
@@ -100,6 +123,7 @@ extern const int aq_pipeline_count;
 typedef struct AqPipelineOptions {
     bool verify; /* evaluate before and after each pass, and compare */
     const char *algorithm; /* for the passes' context */
+    const AqTuning *tuning;
     /* called after each pass, and once before the first with "input" */
     void (*after)(void *context, const char *pass, const AqGraph *graph,
                   double seconds);

@@ -76,6 +76,7 @@ AqGraph *aq_optimize(const AqGraph *graph, const AqPipelineOptions *options,
     AqPassContext inner = {.target = cx->target,
                            .algorithm =
                                o->algorithm ? o->algorithm : cx->algorithm,
+                           .tuning = o->tuning ? o->tuning : cx->tuning,
                            .error = cx->error};
     const AqGraph *now = graph;
     AqGraph *kept = NULL; /* `now` where it is ours */

@@ -97,6 +97,8 @@ typedef struct AqRunOptions {
     int64_t steps; /* total; 0: until the time is over */
     int64_t save_every, sample_every, log_every;
     int sample_count, sample_steps;
+    const char *algorithm; /* wanted for contractions, or NULL */
+    AqTuning tuning;       /* measured when the run began */
     /* in a run that was read: what it was begun on */
     const char *target, *fingerprint;
     const char *place; /* the data, from the root; NULL: they name no path */
@@ -146,6 +148,7 @@ typedef struct AqSession {
     AqCompileOptions compile;
     AqPipelineOptions passes;
     bool resume;
+    bool tune; /* measure how contractions are computed, in a new run */
     const volatile int *stop; /* becomes not 0 when asked to stop */
 } AqSession;
 

@@ -185,6 +185,31 @@ static void add_data(Writer *w, const AqRunOptions *options,
     add_columns(w, data, set);
 }
 
+/* Only what differs from the tables. */
+static void add_choices(Writer *w, const AqRunOptions *options)
+{
+    const AqTuning *tuning = &options->tuning;
+    if (options->algorithm)
+        put_text(w, group_of(w->root, "choices"), "algorithm",
+                 options->algorithm);
+    json_t *list = tuning->count > 0 ? json_array() : NULL;
+    for (int i = 0; i < tuning->count; i++) {
+        const AqChoice *c = &tuning->choices[i];
+        json_t *item = json_object(), *blocks = json_array();
+        char hash[20];
+        snprintf(hash, sizeof hash, "%016llx",
+                 (unsigned long long)c->contraction);
+        put_text(w, item, "contraction", hash);
+        put_text(w, item, "algorithm", c->algorithm);
+        for (int k = 0; k < c->n_blocks; k++)
+            json_array_append_new(blocks, json_integer(c->blocks[k]));
+        json_object_set_new(item, "blocks", blocks);
+        json_array_append_new(list, item);
+    }
+    if (list)
+        json_object_set_new(group_of(w->root, "choices"), "tuned", list);
+}
+
 static char *text_of(Writer *w, const AqRunOptions *options,
                      const AqDataset *set, const AqOptions *seen,
                      const AqTarget *target)
@@ -195,6 +220,7 @@ static char *text_of(Writer *w, const AqRunOptions *options,
     put_text(w, root, "target", target->cpu);
     add_model(w, options, seen);
     add_data(w, options, set);
+    add_choices(w, options);
     for (int i = 0; i < AQ_COUNT(rows); i++)
         json_object_set_new(group_of(root, rows[i].group), rows[i].name,
                             value_of(options, &rows[i]));
@@ -308,6 +334,54 @@ static bool read_columns(const json_t *root, AqArena *arena,
     return columns != NULL;
 }
 
+/* An algorithm's name as the table has it, or NULL. */
+static const char *known_algorithm(const json_t *group)
+{
+    const char *name = json_string_value(json_object_get(group, "algorithm"));
+    for (int i = 0; name && aq_algorithm_name(i); i++)
+        if (!strcmp(name, aq_algorithm_name(i)))
+            return aq_algorithm_name(i);
+    return NULL;
+}
+
+static bool read_choice(const json_t *item, AqChoice *choice)
+{
+    const char *hash = json_string_value(json_object_get(item, "contraction"));
+    const json_t *blocks = json_object_get(item, "blocks");
+    size_t count = json_array_size(blocks);
+    *choice =
+        (AqChoice){.algorithm = known_algorithm(item), .n_blocks = (int)count};
+    if (!hash || strspn(hash, "0123456789abcdef") != 16 || hash[16] ||
+        !choice->algorithm || !json_is_array(blocks) ||
+        count > AQ_BLOCK_NUMBERS)
+        return false;
+    choice->contraction = strtoull(hash, NULL, 16);
+    for (size_t k = 0; k < count; k++) {
+        choice->blocks[k] = json_integer_value(json_array_get(blocks, k));
+        if (choice->blocks[k] < 0 || choice->blocks[k] > INT32_MAX)
+            return false;
+    }
+    return true;
+}
+
+/* Runs that were neither tuned nor told an algorithm have none. */
+static bool read_choices(const json_t *root, AqArena *arena,
+                         AqRunOptions *options)
+{
+    const json_t *group = json_object_get(root, "choices");
+    const json_t *list = json_object_get(group, "tuned");
+    size_t count = json_array_size(list);
+    options->algorithm = known_algorithm(group);
+    if (json_object_get(group, "algorithm") && !options->algorithm)
+        return false;
+    AqChoice *choices = AQ_NEW_ARRAY(arena, AqChoice, count + 1);
+    for (size_t i = 0; choices && i < count; i++)
+        if (!read_choice(json_array_get(list, i), &choices[i]))
+            return false;
+    options->tuning = (AqTuning){choices, (int)count};
+    return choices != NULL;
+}
+
 AqStatus aq_run_read(const char *folder, AqArena *arena, AqRunOptions *options,
                      AqError *error)
 {
@@ -336,6 +410,8 @@ AqStatus aq_run_read(const char *folder, AqArena *arena, AqRunOptions *options,
     if (!error->status && !read_columns(root, arena, options))
         aq_fail(error, AQ_BAD_INPUT,
                 "%s: data.height, width or columns is wrong", path);
+    if (!error->status && !read_choices(root, arena, options))
+        aq_fail(error, AQ_BAD_INPUT, "%s: choices are wrong", path);
     json_decref(root);
     return error->status;
 }

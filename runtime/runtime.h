@@ -139,4 +139,19 @@ AqCompiled *aq_repeated_step(AqRepeated *program);
 const AqCompiled *aq_repeated_prepare(const AqRepeated *program); /* or NULL */
 int64_t aq_repeated_bytes(const AqRepeated *program); /* scratch and arenas */
 
+/* ---- tune.c: choices that are measured ---- */
+
+typedef struct AqTuneOptions {
+    /* called with a sentence for each contraction; may be NULL */
+    void (*tell)(void *context, const char *sentence);
+    void *context;
+} AqTuneOptions;
+
+/* Measures the candidates for every distinct contraction of a program on the
+ * pool; the choices are kept in the arena. */
+AqStatus aq_tune(const AqGraph *graph, AqPool *pool,
+                 const AqProgramSettings *settings,
+                 const AqTuneOptions *options, AqArena *arena, AqTuning *tuning,
+                 AqError *error);
+
 #endif

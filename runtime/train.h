@@ -22,6 +22,8 @@ typedef struct AqTrain {
     AqProgress progress;
     AqCheckpoint state;
     AqTask task;
+    AqArena *choices; /* what was measured */
+    AqTuning tuning;
     AqTarget target;
     int lock;              /* an open file, -1: none */
     int64_t data_bytes;    /* held by pictures and batches */

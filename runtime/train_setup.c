@@ -26,10 +26,13 @@ AqTask aq_train_task(const AqTrain *t, int batch)
 
 AqProgramSettings aq_train_settings(const AqTrain *t)
 {
-    return (AqProgramSettings){.target = t->target,
-                               .compile = t->session->compile,
-                               .passes = t->session->passes,
-                               .memory_limit = t->program_limit};
+    AqProgramSettings settings = {.target = t->target,
+                                  .compile = t->session->compile,
+                                  .passes = t->session->passes,
+                                  .memory_limit = t->program_limit};
+    settings.passes.algorithm = t->options->algorithm;
+    settings.passes.tuning = &t->tuning;
+    return settings;
 }
 
 static void warn(void *context, const char *sentence)
@@ -187,6 +190,27 @@ static AqStatus read_checkpoint(AqTrain *t)
     return t->error->status;
 }
 
+static void tell_times(void *context, const char *sentence)
+{
+    (void)context;
+    fprintf(stderr, "tune    %s\n", sentence);
+}
+
+/* A run has the choices that it began with. */
+static AqStatus find_choices(AqTrain *t)
+{
+    t->tuning = t->options->tuning;
+    if (!t->session->tune || t->session->resume)
+        return AQ_OK;
+    t->choices = aq_arena_new();
+    if (!t->choices)
+        return aq_no_memory(t->error, sizeof t->tuning);
+    AqTuneOptions options = {.tell = tell_times};
+    AqProgramSettings settings = aq_train_settings(t);
+    return aq_tune(t->graph, t->pool, &settings, &options, t->choices,
+                   &t->tuning, t->error);
+}
+
 static AqStatus compile_program(AqTrain *t)
 {
     if (aq_target_host(t->session->level, &t->target, t->error))
@@ -196,7 +220,7 @@ static AqStatus compile_program(AqTrain *t)
     AqPoolOptions pool = {.threads = t->session->threads};
     t->pool = aq_pool_new(&pool, t->error);
     t->memory = t->pool ? aq_memory_new(t->error) : NULL;
-    if (!t->memory)
+    if (!t->memory || find_choices(t))
         return t->error->status;
     AqProgramSettings settings = aq_train_settings(t);
     t->program =
@@ -222,7 +246,9 @@ static AqStatus write_run(AqTrain *t)
     aq_path(path, "%s/model.c", t->folder);
     if (aq_file_write(path, t->model.source, t->model.source_bytes, t->error))
         return t->error->status;
-    return aq_run_write(t->folder, t->options, t->set, t->seen, &t->target,
+    AqRunOptions options = *t->options;
+    options.tuning = t->tuning;
+    return aq_run_write(t->folder, &options, t->set, t->seen, &t->target,
                         t->error);
 }
 
@@ -319,4 +345,5 @@ void aq_train_close(AqTrain *t)
     aq_graph_free(t->graph);
     aq_dataset_free(t->set);
     aq_model_close(&t->model);
+    aq_arena_free(t->choices);
 }

@@ -15,6 +15,7 @@ static const AqCliOption options[] = {
     {"json", NULL, "one line of JSON"},
     AQ_CLI_PROCESS_OPTIONS,
     AQ_CLI_OPTIMIZER_OPTIONS,
+    AQ_CLI_TUNE_OPTION,
     AQ_CLI_COMPILE_OPTIONS,
 };
 
@@ -28,6 +29,8 @@ typedef struct Bench {
     AqPool *pool;
     AqMemory *memory;
     AqCompiled *program;
+    AqArena *choices;
+    AqTuning tuning;
     int64_t parameters;
     int steps;
     double began, first, median, least, forward_flops, peak;
@@ -75,6 +78,28 @@ static void fill_inputs(Bench *b, const AqParamTable *params)
     aq_params_start(params, key, aq_pool_threads(b->pool), weights, ema);
 }
 
+static void tell_times(void *context, const char *sentence)
+{
+    (void)context;
+    fprintf(stderr, "tune    %s\n", sentence);
+}
+
+/* Measured choices, where they are asked for. */
+static AqStatus tune(Bench *b, const AqGraph *graph,
+                     AqProgramSettings *settings)
+{
+    AqError *error = &b->cli->error;
+    if (!aq_cli_given(b->cli, "tune"))
+        return AQ_OK;
+    AqTuneOptions how = {.tell = tell_times};
+    b->choices = aq_arena_new();
+    if (!b->choices)
+        return aq_no_memory(error, sizeof b->tuning);
+    settings->passes.tuning = &b->tuning;
+    return aq_tune(graph, b->pool, settings, &how, b->choices, &b->tuning,
+                   error);
+}
+
 static AqStatus compile(Bench *b, const AqOptimizer *optimizer)
 {
     AqError *error = &b->cli->error;
@@ -89,7 +114,7 @@ static AqStatus compile(Bench *b, const AqOptimizer *optimizer)
                                   .compile = b->session.compile,
                                   .passes = b->session.passes,
                                   .memory_limit = b->session.memory_limit};
-    if (b->memory)
+    if (b->memory && !tune(b, graph, &settings))
         b->program =
             aq_compiled_new(graph, b->memory, b->pool, &settings, error);
     const AqParamTable *params = b->program ? aq_params(graph) : NULL;
@@ -181,6 +206,7 @@ static int bench(AqCli *cli)
     aq_compiled_free(b.program);
     aq_memory_free(b.memory);
     aq_pool_free(b.pool);
+    aq_arena_free(b.choices);
     aq_model_close(&b.model);
     return aq_cli_fail(cli);
 }

@@ -73,6 +73,12 @@ int aq_cli_choice(AqCli *cli, const char *option, int otherwise,
             "evaluate the graph before and after each "                        \
             "pass, and compare"                                                \
     }
+#define AQ_CLI_TUNE_OPTION                                                     \
+    {                                                                          \
+        "tune", NULL,                                                          \
+            "measure how contractions are best computed here, before the "     \
+            "first step"                                                       \
+    }
 /* The algorithm asked for, or NULL. */
 const char *aq_cli_algorithm(AqCli *cli);
 /* Fills `session` but for `resume`; SIGINT and SIGTERM set its stop flag. */

@@ -69,6 +69,9 @@ const char *aq_cli_algorithm(AqCli *cli)
     }
     if (!aq_cli_given(cli, "algorithm"))
         return NULL;
+    if (aq_cli_given(cli, "tune"))
+        aq_fail(&cli->error, AQ_BAD_INPUT,
+                "--tune chooses algorithms by itself: leave --algorithm out");
     return names[aq_cli_choice(cli, "algorithm", 0, names, count)];
 }
 

@@ -35,6 +35,7 @@ static const AqCliOption options[] = {
     {"sample-every", "N", "steps a sheet of samples (default: at the end)"},
     {"samples", "N", "pictures or points on a sheet (default 64, 1024 points)"},
     {"sample-steps", "N", "steps of the sampler (default 50)"},
+    AQ_CLI_TUNE_OPTION,
     AQ_CLI_COMPILE_OPTIONS,
 };
 
@@ -116,6 +117,7 @@ static AqStatus read_options(AqCli *cli, AqRunOptions *run)
     *run = (AqRunOptions){.model = cli->words[0]};
     run->seed = (uint64_t)aq_cli_int(cli, "seed", 0, 0, INT64_MAX);
     run->steps = aq_cli_int(cli, "steps", 0, 1, INT32_MAX);
+    run->algorithm = aq_cli_algorithm(cli);
     run->log_every = aq_cli_int(cli, "log-every", 10, 1, INT32_MAX);
     run->save_every = aq_cli_int(cli, "save-every", 500, 1, INT32_MAX);
     run->sample_every = aq_cli_int(cli, "sample-every", 0, 1, INT32_MAX);
@@ -200,6 +202,7 @@ static int train(AqCli *cli)
     if (!cli->error.status && !aq_cli_session(cli, &session)) {
         session.resume = resume;
         session.seconds = seconds_of(cli);
+        session.tune = aq_cli_given(cli, "tune");
         aq_train(folder, &run, &session, &cli->error);
     }
     aq_arena_free(arena);

@@ -393,6 +393,47 @@ static void test_a_model_of_one_s_own(void **state)
     aq_expect(0, NULL, "sample own --count 1 --steps 1 --out own.png");
 }
 
+/* Measured choices are the run's: resumed on any number of threads, with
+ * another cache, it goes on as if it had never stopped. */
+static void test_a_tuned_run_keeps_its_choices(void **state)
+{
+    (void)state;
+    aq_expect(0, NULL,
+              TRAIN "--tune --threads 2 --steps 4 --save-every 2 --out tuned");
+    assert_non_null(strstr(aq_complained(), "tune    conv2d f32[2,8,8,"));
+    assert_non_null(strstr(aq_complained(), " ms (taken)"));
+    assert_int_equal(aq_shell("grep -q '\"tuned\"' tuned/run.json"), 0);
+    aq_shell("cp -r tuned again && rm -r again/checkpoints/000004");
+    aq_expect(0, NULL, "train --resume again --steps 4 --threads 3 --no-cache");
+    assert_null(strstr(aq_complained(), "tune    "));
+    check_same_bits("tuned", "again", 4);
+    /* The stored choices are what it computes by: others, other bits. */
+    aq_shell("cp -r tuned other && rm -r other/checkpoints/000004 && "
+             "sed -i 's/\"algorithm\": \"[a-z]*\"/\"algorithm\": \"blas\"/' "
+             "other/run.json && tr '\\n' ' ' <other/run.json >flat && sed "
+             "'s/\"blocks\": *\\[[^]]*\\]/\"blocks\": [8,32,8,1]/g' flat "
+             ">other/run.json");
+    aq_expect(0, NULL, "train --resume other --steps 4");
+    assert_false(
+        aq_same_files("tuned/checkpoints/000004/weights.safetensors",
+                      "other/checkpoints/000004/weights.safetensors"));
+}
+
+/* So is an algorithm that was asked for. */
+static void test_an_algorithm_stays_with_its_run(void **state)
+{
+    (void)state;
+    aq_expect(0, NULL,
+              TRAIN "--algorithm gemm --steps 4 --save-every 2 --out forced");
+    aq_shell("cp -r forced on && rm -r on/checkpoints/000004");
+    aq_expect(0, NULL, "train --resume on --steps 4 --threads 1");
+    check_same_bits("forced", "on", 4);
+    aq_expect(1, "--algorithm cannot change when a run is resumed",
+              "train --resume on --algorithm gemm --steps 5");
+    aq_shell("sed -i 's/\"gemm\"/\"fft\"/' on/run.json");
+    aq_expect(1, "on/run.json: choices are wrong", "train --resume on");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -400,6 +441,8 @@ int main(void)
         cmocka_unit_test(test_progress_in_plain_lines),
         cmocka_unit_test(test_same_bits_for_any_threads),
         cmocka_unit_test(test_same_bits_when_resumed),
+        cmocka_unit_test(test_a_tuned_run_keeps_its_choices),
+        cmocka_unit_test(test_an_algorithm_stays_with_its_run),
         cmocka_unit_test(test_other_seeds_are_other_runs),
         cmocka_unit_test(test_rows_of_a_lost_future_go),
         cmocka_unit_test(test_samples),

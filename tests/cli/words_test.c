@@ -124,6 +124,8 @@ static void test_values(void **state)
         {TRAIN SMILEYS "--level 5", 1, "--level 5: must lie between 3 and 4"},
         {TRAIN SMILEYS "--algorithm fft", 1,
          "--algorithm fft: must be one of winograd, blas, gemm"},
+        {TRAIN SMILEYS "--tune --algorithm gemm", 1,
+         "--tune chooses algorithms by itself: leave --algorithm out"},
         {TRAIN SMILEYS "--dump fus", 1,
          "--dump fus: there is no such pass (there are: input, simplify, "
          "split, tidy, fuse, choose)"},
