@@ -1,12 +1,12 @@
 /* Threads that run the stages of kernels together.
  *
- * Tasks are claimed in small ranges from a cursor of the launch that runs, so a
- * slow thread gets fewer; which thread runs a task changes nothing.  Whoever
- * finishes the last task of a launch opens the next one: nobody waits for a
- * thread that holds no task, so one that the system has taken off its processor
- * delays the others by what it had claimed and no more.  Waiting is spinning
- * for a moment, because launches are short, and then sleeping on a futex,
- * because the machine may be shared. */
+ * Tasks are claimed from a cursor of the launch that runs, in ranges that get
+ * smaller towards its end, so that threads finish together; which thread runs
+ * a task changes nothing.  Whoever finishes the last task of a launch opens the
+ * next one: nobody waits for a thread that holds no task, so one that the
+ * system has taken off its processor delays the others by what it had claimed
+ * and no more.  Waiting is spinning for a moment, because launches are short,
+ * and then sleeping on a futex, because the machine may be shared. */
 #include "runtime/runtime.h"
 
 #include <errno.h>
@@ -25,7 +25,7 @@ enum {
     MOST_THREADS = 256,
     SPIN_CYCLES = 200000,     /* some 50 to 100 microseconds */
     TASK_BITS = 40,           /* of the cursor; above them the launch */
-    RANGES_PER_THREAD = 4,    /* a launch is dealt out in about so many */
+    RANGES_PER_THREAD = 4,    /* in what is left of a launch */
     FLUSH_DENORMALS = 0x8040, /* FTZ and DAZ of MXCSR */
 };
 
@@ -90,10 +90,11 @@ static void wait_for(Bell *bell, int value)
     atomic_fetch_sub(&bell->sleepers, 1);
 }
 
-static void ring(Bell *bell)
+/* Those who sleep may sleep on if there is nothing for them to do. */
+static void ring(Bell *bell, bool wake)
 {
     atomic_fetch_add(&bell->word, 1);
-    if (atomic_load(&bell->sleepers) > 0)
+    if (wake && atomic_load(&bell->sleepers) > 0)
         futex_wake(&bell->word);
 }
 
@@ -155,7 +156,8 @@ static bool claim_tasks(AqPool *pool, Claim *claim)
     int64_t tasks = job->launches[claim->at].stage.tasks;
     if (task_of(cursor) >= tasks)
         return false;
-    int64_t range = tasks / ((int64_t)pool->threads * RANGES_PER_THREAD);
+    int64_t left = tasks - task_of(cursor);
+    int64_t range = left / ((int64_t)pool->threads * RANGES_PER_THREAD);
     range = pool->threads == 1 ? tasks : AQ_MAX(range, 1);
     /* it may be another launch's by now: a range of any size will do */
     cursor = atomic_fetch_add(&pool->cursor, (unsigned long long)range);
@@ -194,7 +196,8 @@ static void open_next(AqPool *pool, int at)
     if (next == job->count)
         atomic_store(&pool->over, true);
     atomic_store(&pool->cursor, (unsigned long long)next << TASK_BITS);
-    ring(&pool->launches);
+    ring(&pool->launches,
+         next == job->count || job->launches[next].stage.tasks > 1);
 }
 
 static void work(AqPool *pool, int worker)
@@ -279,7 +282,7 @@ void aq_pool_free(AqPool *pool)
     if (!pool)
         return;
     atomic_store(&pool->ending, true);
-    ring(&pool->jobs);
+    ring(&pool->jobs, true);
     for (int i = 1; i < pool->threads; i++)
         pthread_join(pool->ids[i], NULL);
     free(pool);
@@ -317,7 +320,7 @@ static bool run_job(AqPool *pool, Job job)
     unsigned kept = _mm_getcsr();
     _mm_setcsr(kept | FLUSH_DENORMALS);
     atomic_store(&pool->over, false);
-    ring(&pool->jobs);
+    ring(&pool->jobs, true);
     work(pool, 0);
     wait_until_left(pool);
     _mm_setcsr(kept);
