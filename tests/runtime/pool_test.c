@@ -15,9 +15,24 @@
 
 #include <cmocka.h>
 
-/* ---- a system that refuses threads ---- */
+/* ---- a system that refuses threads, or is slow to start them ---- */
 
 static atomic_int threads_allowed = 1000;
+static atomic_bool gate_closed;
+
+typedef struct Start {
+    void *(*run)(void *);
+    void *argument;
+} Start;
+
+static void *start_behind_gate(void *argument)
+{
+    Start start = *(Start *)argument;
+    free(argument);
+    while (atomic_load(&gate_closed))
+        usleep(100);
+    return start.run(start.argument);
+}
 
 typedef int CreateFn(pthread_t *, const pthread_attr_t *, void *(*)(void *),
                      void *);
@@ -30,7 +45,9 @@ int pthread_create(pthread_t *id, const pthread_attr_t *how,
     *(void **)&create = dlsym(RTLD_NEXT, "pthread_create");
     if (atomic_fetch_sub(&threads_allowed, 1) <= 0)
         return EAGAIN;
-    return create(id, how, run, argument);
+    Start *start = malloc(sizeof *start);
+    *start = (Start){run, argument};
+    return create(id, how, start_behind_gate, start);
 }
 
 static AqPool *new_pool(int threads, bool reversed, uint32_t delays)
@@ -183,6 +200,72 @@ static void test_chains_give_the_same_bits(void **state)
             free_chain(c);
             aq_pool_free(pool);
         }
+    free_chain(right);
+}
+
+/* ---- others want the processors too ---- */
+
+/* Helpers that do not get to run at all hold up nothing: this hangs where a
+ * launch waits for every thread. */
+static void test_nobody_waits_for_idle_threads(void **state)
+{
+    (void)state;
+    Chain *right = run_chain(1, false, 0);
+    atomic_store(&gate_closed, true);
+    AqPool *pool = new_pool(4, false, 0);
+    Chain *c = new_chain(4);
+    for (int job = 1; job <= 3; job++)
+        assert_true(aq_pool_run(pool, c->launches, CHAIN, c->scratch, NULL));
+    atomic_store(&gate_closed, false); /* they come in the middle of a job */
+    for (int job = 4; job <= 100; job++)
+        assert_true(aq_pool_run(pool, c->launches, CHAIN, c->scratch, NULL));
+    check_counts(c, CHAIN, 100);
+    check_same(right, c);
+    free_chain(c);
+    aq_pool_free(pool);
+    free_chain(right);
+}
+
+static void *rival(void *argument)
+{
+    const atomic_bool *running = argument;
+    while (atomic_load_explicit(running, memory_order_relaxed))
+        ;
+    return NULL;
+}
+
+static double seconds_of_jobs(AqPool *pool, const Chain *c, int jobs)
+{
+    double began = aq_seconds();
+    for (int job = 0; job < jobs; job++)
+        assert_true(aq_pool_run(pool, c->launches, CHAIN, c->scratch, NULL));
+    return aq_seconds() - began;
+}
+
+/* A busy loop on every processor: the work is done all the same. */
+static void test_rivals_on_every_processor(void **state)
+{
+    (void)state;
+    enum { MOST_RIVALS = 64, JOBS = 200 };
+    pthread_t ids[MOST_RIVALS];
+    int rivals = AQ_MIN(aq_cpu_count(), MOST_RIVALS);
+    atomic_bool running = true;
+    Chain *right = run_chain(1, false, 0);
+    AqPool *pool = new_pool(0, false, 0);
+    Chain *c = new_chain(aq_pool_threads(pool));
+    double alone = seconds_of_jobs(pool, c, JOBS);
+    for (int i = 0; i < rivals; i++)
+        assert_int_equal(pthread_create(&ids[i], NULL, rival, &running), 0);
+    double beside = seconds_of_jobs(pool, c, JOBS);
+    atomic_store(&running, false);
+    for (int i = 0; i < rivals; i++)
+        pthread_join(ids[i], NULL);
+    check_counts(c, CHAIN, 2 * JOBS);
+    check_same(right, c);
+    print_message("%d launches: %.1f ms alone, %.1f ms beside %d rivals\n",
+                  JOBS * CHAIN, 1e3 * alone, 1e3 * beside, rivals);
+    free_chain(c);
+    aq_pool_free(pool);
     free_chain(right);
 }
 
@@ -393,6 +476,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bits_for_any_threads_and_order),
         cmocka_unit_test(test_chains_give_the_same_bits),
+        cmocka_unit_test(test_nobody_waits_for_idle_threads),
+        cmocka_unit_test(test_rivals_on_every_processor),
         cmocka_unit_test(test_fewer_threads_where_the_system_refuses),
         cmocka_unit_test(test_as_many_as_processors),
         cmocka_unit_test(test_stops_between_launches),
