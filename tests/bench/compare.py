@@ -135,9 +135,11 @@ def work_rows(a, found):
         cells = [f"{row}, {SAMPLES} images, DDIM {a.sample_steps} steps" if row == "sample" else f"{row} step",
                  f"{mine:.3f} s"]
         cells += [f"{sides[mode][key]:.3f} s" for mode in a.modes]
-        cells += [f"{sides['jax'][key]:.3f} s" if "jax" in sides else "–"] * a.jax
+        if a.jax:
+            cells += [f"{sides['jax'][key]:.3f} s" if "jax" in sides else "–"]
         cells += [f"{single[best] / mine:.2f}x ({best})" if best else "–"]
-        cells += [f"{sides['bf16'][key] / mine:.2f}x"] * ("bf16" in a.modes)
+        if "bf16" in a.modes:
+            cells += [f"{sides['bf16'][key] / mine:.2f}x"]
         yield cells + [f"{sides['ours']['gflops']:.0f}", f"{sides['ours']['gflops'] / sides['ours']['peak_gflops']:.0%}"]
 
 
