@@ -20,10 +20,12 @@ typedef struct Tune {
     AqChoice choices[MOST_CANDIDATES];
     double seconds[MOST_CANDIDATES];
     AqId ids[MOST_CANDIDATES];
+    AqKernelLayout layouts[MOST_CANDIDATES];
     int count;
     AqGraph *graph; /* with a kernel for each candidate */
     void **buffers, **scratch;
-    int64_t *bytes; /* of each buffer */
+    void **pages; /* as `buffers`, but for two workspaces at the end */
+    int64_t *bytes;
     int n_buffers;
     int64_t scratch_bytes;
 } Tune;
@@ -73,30 +75,32 @@ static void fill(void *buffer, const AqType *type)
 static AqStatus add_buffer(Tune *t, int64_t bytes)
 {
     void *pages = aq_pages(bytes, t->error);
-    t->buffers[t->n_buffers] = pages;
+    t->buffers[t->n_buffers] = t->pages[t->n_buffers] = pages;
     t->bytes[t->n_buffers] = bytes;
     t->n_buffers += pages != NULL;
     return t->error->status;
 }
 
-/* Inputs, results, and the largest workspace and scratch of all candidates. */
+/* Inputs, results, and the largest workspaces and scratch of all candidates. */
 static AqStatus get_memory(Tune *t)
 {
     const AqNode *node = aq_node(t->graph, t->ids[0]);
     int results = aq_attr_body(node)->n_outputs;
-    size_t most = (size_t)(node->n_inputs + results + 1);
-    int64_t workspace = 0;
+    size_t most = (size_t)(node->n_inputs + results + 2);
+    int64_t workspace = 0, kept = 0;
     t->buffers = AQ_NEW_ARRAY(t->arena, void *, most);
+    t->pages = AQ_NEW_ARRAY(t->arena, void *, most);
     t->bytes = AQ_NEW_ARRAY(t->arena, int64_t, most);
     t->scratch = AQ_NEW_ARRAY(t->arena, void *, aq_pool_threads(t->pool));
-    if (!t->buffers || !t->bytes || !t->scratch)
+    if (!t->buffers || !t->pages || !t->bytes || !t->scratch)
         return aq_no_memory(t->error, most * sizeof(void *));
     for (int i = 0; i < t->count; i++) {
-        AqKernelLayout layout;
-        if (aq_kernel_layout(t->graph, t->ids[i], t->target, &layout, t->error))
+        AqKernelLayout *layout = &t->layouts[i];
+        if (aq_kernel_layout(t->graph, t->ids[i], t->target, layout, t->error))
             return t->error->status;
-        workspace = AQ_MAX(workspace, layout.workspace);
-        t->scratch_bytes = AQ_MAX(t->scratch_bytes, layout.scratch);
+        workspace = AQ_MAX(workspace, layout->workspace);
+        kept = AQ_MAX(kept, layout->kept);
+        t->scratch_bytes = AQ_MAX(t->scratch_bytes, layout->scratch);
     }
     for (int i = 0; i < node->n_inputs; i++) {
         const AqType *type = &aq_node(t->graph, node->inputs[i])->type;
@@ -111,13 +115,15 @@ static AqStatus get_memory(Tune *t)
     }
     for (int i = 0; i < aq_pool_threads(t->pool) && !t->error->status; i++)
         t->scratch[i] = aq_pages(t->scratch_bytes, t->error);
-    return t->error->status ? t->error->status : add_buffer(t, workspace);
+    if (!t->error->status && !add_buffer(t, workspace))
+        add_buffer(t, kept);
+    return t->error->status;
 }
 
 static void free_memory(Tune *t)
 {
     for (int i = 0; i < t->n_buffers; i++)
-        aq_pages_free(t->buffers[i], t->bytes[i]);
+        aq_pages_free(t->pages[i], t->bytes[i]);
     for (int i = 0; t->scratch && i < aq_pool_threads(t->pool); i++)
         aq_pages_free(t->scratch[i], t->scratch_bytes);
     aq_graph_free(t->graph);
@@ -126,9 +132,16 @@ static void free_memory(Tune *t)
 
 /* ---- time ---- */
 
-static double run_once(const Tune *t, const AqStage *stages, int n_stages)
+static double run_once(const Tune *t, int candidate, const AqStage *stages,
+                       int n_stages)
 {
     AqLaunch launches[AQ_MAX_STAGES];
+    const AqKernelLayout *layout = &t->layouts[candidate];
+    int last = t->n_buffers - 2;
+    if (layout->workspace > 0)
+        t->buffers[last++] = t->pages[t->n_buffers - 2];
+    if (layout->kept > 0)
+        t->buffers[last] = t->pages[t->n_buffers - 1];
     for (int i = 0; i < n_stages; i++)
         launches[i] = (AqLaunch){.stage = stages[i], .buffers = t->buffers};
     double began = aq_seconds();
@@ -143,7 +156,7 @@ static void time_all(Tune *t, const AqCode *code)
         for (int i = 0; i < t->count; i++) {
             int n_stages;
             const AqStage *stages = aq_code_stages(code, i, &n_stages);
-            double now = run_once(t, stages, n_stages);
+            double now = run_once(t, i, stages, n_stages);
             if (round <= 0 || now < t->seconds[i])
                 t->seconds[i] = now;
         }
