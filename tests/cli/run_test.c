@@ -414,9 +414,8 @@ static void test_a_tuned_run_keeps_its_choices(void **state)
              "'s/\"blocks\": *\\[[^]]*\\]/\"blocks\": [8,32,8,1]/g' flat "
              ">other/run.json");
     aq_expect(0, NULL, "train --resume other --steps 4");
-    assert_false(
-        aq_same_files("tuned/checkpoints/000004/weights.safetensors",
-                      "other/checkpoints/000004/weights.safetensors"));
+    assert_false(aq_same_files("tuned/checkpoints/000004/weights.safetensors",
+                               "other/checkpoints/000004/weights.safetensors"));
 }
 
 /* So is an algorithm that was asked for. */
