@@ -139,6 +139,8 @@ static void test_there_and_back(void **state)
     read.target = read.fingerprint = NULL;
     assert_null(read.place); /* moons are nowhere */
     read.columns = NULL;
+    assert_int_equal(read.tuning.count, 0);
+    read.tuning = asked.tuning;
     assert_memory_equal(&read, &asked, sizeof read);
     aq_arena_free(arena);
 }
