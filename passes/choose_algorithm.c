@@ -22,8 +22,8 @@ static bool is_plain_3x3(const AqContractFacts *f, const AqTarget *target)
     bool is = f->op != AQ_OP_matmul && f->groups == 1;
     (void)target;
     for (int d = 0; d < 2; d++)
-        is = is && f->kernel[d] == 3 && f->stride[d] == 1 &&
-             f->dilation[d] == 1;
+        is =
+            is && f->kernel[d] == 3 && f->stride[d] == 1 && f->dilation[d] == 1;
     return is;
 }
 
