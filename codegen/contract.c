@@ -76,25 +76,6 @@ static AqStatus contract_plan(AqCodePlan *plan, const AqKernel *kernel,
     return algorithm ? algorithm->plan(plan, &k, error) : error->status;
 }
 
-/* ---- operands that are evaluated first ---- */
-
-AqMaterial aq_material_of(const AqType *type, int64_t *floats)
-{
-    enum { LINE = 16 };
-    AqMaterial material = {
-        .needed = 1, .rank = type->rank, .rows = 1, .at = *floats};
-    for (int d = 0; d < type->rank; d++) {
-        material.dim[d] = type->dim[d];
-        if (d < type->rank - 1)
-            material.rows *= type->dim[d];
-    }
-    int64_t width = type->dim[type->rank - 1];
-    material.chunk = AQ_MAX(AQ_MATERIAL_FLOATS / width, 1);
-    material.tasks = (material.rows + material.chunk - 1) / material.chunk;
-    *floats += (material.rows * width + LINE - 1) / LINE * LINE;
-    return material;
-}
-
 /* ---- leaves made from the body ---- */
 
 AqStatus aq_contract_link(AqCodePlan *plan, size_t offset, int unit,
@@ -164,7 +145,8 @@ AqStatus aq_contract_link_storing(AqCodePlan *plan, const AqContractKernel *k,
 }
 
 AqStatus aq_contract_link_evaluate(AqCodePlan *plan, const AqContractKernel *k,
-                                   int which, size_t offset, AqError *error)
+                                   int which, bool part, size_t offset,
+                                   AqError *error)
 {
     AqOperandCode *code = AQ_NEW(aq_code_plan_arena(plan), AqOperandCode);
     if (!code)
@@ -174,8 +156,9 @@ AqStatus aq_contract_link_evaluate(AqCodePlan *plan, const AqContractKernel *k,
     AqText key = {0};
     aq_text_printf(&key, "operand %d ", which);
     aq_kernel_key(k->kernel, &key);
-    int unit = aq_code_plan_unit(plan, "operand", key.data, key.length,
-                                 aq_emit_evaluate, code);
+    int unit = aq_code_plan_unit(
+        plan, part ? "part" : "operand", key.data, key.length,
+        part ? aq_emit_evaluate_part : aq_emit_evaluate, code);
     aq_text_free(&key);
     return aq_contract_link(plan, offset, unit, error);
 }

@@ -28,12 +28,12 @@
 #include "codegen/emit.h"
 
 enum {
-    AQ_KC = 256,                /* the largest block of k */
-    AQ_ROW = AQ_KC + 16,        /* floats from row to row of an A panel */
-    AQ_MOST_TAPS = 64,          /* whose segments are kept for a whole pass */
-    AQ_MOST_ROWS = 12,          /* of a register tile */
-    AQ_MATERIAL_FLOATS = 32768, /* that one task evaluates */
-    AQ_PACK_K = 512,            /* rows of k that one task of packing takes */
+    AQ_KC = 256,             /* the largest block of k */
+    AQ_ROW = AQ_KC + 16,     /* floats from row to row of an A panel */
+    AQ_MOST_TAPS = 64,       /* whose segments are kept for a whole pass */
+    AQ_MOST_ROWS = 12,       /* of a register tile */
+    AQ_FIRST_FLOATS = 32768, /* that one task evaluates */
+    AQ_PACK_K = 512,         /* rows of k that one task of packing takes */
 };
 
 typedef enum AqPanel {
@@ -75,6 +75,11 @@ typedef void AqTransposeFn(const float *from, int64_t from_stride, float *to,
  * last dimension but one. */
 typedef void AqEvaluateFn(void *const *buffers, const int64_t *index, float *to,
                           int64_t rows);
+/* The same of `columns` columns, rows of `to` lying `stride` apart.  They begin
+ * at a multiple of the vector, and end at one or with the row. */
+typedef void AqEvaluatePartFn(void *const *buffers, const int64_t *index,
+                              float *to, int64_t stride, int64_t rows,
+                              int64_t columns);
 /* The results where the contraction's value at `index` and on is in the tile:
  * rows along the last dimension but one, `step` apart. */
 typedef void AqStoreFn(void *const *buffers, const float *tile,
@@ -92,11 +97,14 @@ AqStatus aq_emit_micro(AqEmit *e, const void *key);
 AqStatus aq_emit_copy(AqEmit *e, const void *context);
 AqStatus aq_emit_panel(AqEmit *e, const void *context);
 AqStatus aq_emit_transpose(AqEmit *e, const void *context);
+
+/* contract_evaluate.c */
 typedef struct AqOperandCode {
     const AqGraph *body;
     AqId node;
 } AqOperandCode;
 AqStatus aq_emit_evaluate(AqEmit *e, const void *operand_code);
+AqStatus aq_emit_evaluate_part(AqEmit *e, const void *operand_code);
 
 /* contract_store.c */
 typedef struct AqStoreCode {
@@ -138,9 +146,11 @@ const char *aq_blas_version(void);
 /* Links the stage made last to a unit, at `offset` of its closure. */
 AqStatus aq_contract_link(AqCodePlan *plan, size_t offset, int unit,
                           AqError *error);
-/* The leaf that evaluates operand `which`. */
+/* The leaf that evaluates operand `which`: an AqEvaluateFn, or with `part` an
+ * AqEvaluatePartFn. */
 AqStatus aq_contract_link_evaluate(AqCodePlan *plan, const AqContractKernel *k,
-                                   int which, size_t offset, AqError *error);
+                                   int which, bool part, size_t offset,
+                                   AqError *error);
 
 /* ---- the normal form ---- */
 
@@ -183,15 +193,23 @@ typedef struct AqBlocks {
     int64_t b_place;
 } AqBlocks;
 
-/* An operand that is evaluated into the workspace before anything else. */
-typedef struct AqMaterial {
-    AqEvaluateFn *evaluate;
-    int32_t needed; /* 0: the operand is read where it lies */
-    int32_t rank;
-    int64_t at; /* floats into the workspace */
+typedef enum AqOperandPlace {
+    AQ_LIES,      /* in an argument, read there */
+    AQ_FIRST,     /* evaluated into the workspace before anything else */
+    AQ_IN_PANEL,  /* evaluated straight into panels, or strips */
+    AQ_IN_WINDOW, /* evaluated into scratch: the rows that a task (form "rows")
+                   * or a pass (form "k") reads */
+} AqOperandPlace;
+
+/* An operand as rows: all dimensions but the last. */
+typedef struct AqOperand {
+    AqEvaluatePartFn *evaluate;
+    int32_t place, rank;
+    int64_t at; /* AQ_FIRST: floats into the workspace */
     int64_t dim[AQ_MAX_RANK];
-    int64_t rows, chunk, tasks; /* all but the last dimension; a task's */
-} AqMaterial;
+    int64_t rows, width;
+    int64_t chunk, tasks; /* AQ_FIRST: rows of a task */
+} AqOperand;
 
 /* How B is brought into strips, and results are written: see the leaves. */
 typedef struct AqPacking {
@@ -219,9 +237,6 @@ AqStatus aq_contract_link_storing(AqCodePlan *plan, const AqContractKernel *k,
                                   int64_t columns, size_t storing,
                                   AqError *error);
 
-/* Of that type, at `*floats` of the workspace, which grows by it. */
-AqMaterial aq_material_of(const AqType *type, int64_t *floats);
-
 typedef struct AqContraction {
     int32_t panel, rank, n_batch, lead; /* lead: batches in the index */
     int32_t a_buffer, b_buffer, work_buffer;
@@ -235,8 +250,9 @@ typedef struct AqContraction {
     int64_t tap_lists; /* lists of segments that are kept at a time */
     int64_t panel_floats, sums_floats; /* of the scratch; B's strips follow */
     int64_t partial_floats;            /* of one slice */
-    int64_t tasks[4];                  /* materialise, pack, run, reduce */
-    AqMaterial material[2];            /* A, B */
+    int64_t tasks[4];                  /* first, pack, run, reduce */
+    int64_t window;                    /* floats into the scratch */
+    AqOperand operand[2];              /* A, B */
     AqMicroFn *micro[2][AQ_MOST_ROWS + 1]; /* [vectors - 1][height] */
     AqPacking packing;
     AqStoring storing;
@@ -289,7 +305,7 @@ AqView aq_row_major_view(int32_t arg, const AqType *type);
 int aq_contract_parts(const AqNode *node);
 /* Fills parts, batches and strides for `node`, whose operands lie as the views
  * say.  -1, or the operand (0 or 1) whose memory order does not suit, so that
- * it must be materialised row by row. */
+ * it must be evaluated row by row. */
 int aq_contract_form(const AqGraph *body, const AqNode *node,
                      const AqView view[2], AqContraction *c);
 
@@ -305,6 +321,11 @@ void aq_find_segments(const AqPart *p, int64_t tap, int64_t k0, int64_t k1,
 /* Columns of a strip, k in k0 .. k1-1, into [k][tile_columns]. */
 void aq_pack_b(const AqPacking *packing, const AqPart *p, const float *matrix,
                int64_t strip, int64_t k0, int64_t k1, float *panel);
+
+/* Rows of the image, as one line of points, that the points m0 .. m1-1 of the
+ * grid read: *from .. *to - 1. */
+void aq_image_rows(const AqImageGrid *im, int64_t m0, int64_t m1, int64_t *from,
+                   int64_t *to);
 
 /* While a pass computes, what the next one will read is fetched: a call of the
  * register tile asks for one column of cache lines, a line every two k. */
@@ -329,18 +350,40 @@ AqFuture aq_points_ahead(const AqImageGrid *im, const float *image, int64_t k0,
 /* What the call asks for; `none` again and again where nothing is left. */
 AqLines aq_lines_ahead(const AqAhead *ahead, int64_t call, const float *none);
 
+/* ---- contract_operand.c ---- */
+
+/* An operand of that type, AQ_FIRST; without a place in the workspace. */
+AqOperand aq_operand_of(const AqType *type);
+/* The place: at `*floats`, which grow by it. */
+void aq_place_first(AqOperand *operand, int64_t *floats);
+/* Task `task` of those that evaluate it into the workspace `work`. */
+void aq_evaluate_first(const AqOperand *operand, float *work,
+                       void *const *buffers, int64_t task);
+/* Where an operand that is an expression is evaluated, the form being known. */
+void aq_settle_operands(AqContraction *c, const bool expression[2]);
+/* Columns column .. column + columns - 1 of some rows. */
+void aq_evaluate_rows(const AqOperand *operand, void *const *buffers,
+                      int64_t row, int64_t rows, int64_t column,
+                      int64_t columns, float *to, int64_t stride);
+/* Columns of the window for the tiles tile0 .. tile1-1 of part p. */
+void aq_window_columns(const AqContraction *c, const AqPart *p, int64_t batch,
+                       int64_t tile0, int64_t tile1, int64_t *from,
+                       int64_t *to);
+/* The most floats of a window. */
+int64_t aq_window_floats(const AqContraction *c);
+/* Offset of a batch in an operand of these strides. */
+int64_t aq_batch_offset(const AqContraction *c, const int64_t *stride,
+                        int64_t batch);
+AqTaskFn aq_contract_first;
+
 /* ---- contract_driver.c ---- */
 
-/* Task `task` of a material, whose floats lie in the workspace `work`. */
-void aq_materialise(const AqMaterial *material, float *work,
-                    void *const *buffers, int64_t task);
 /* Writes `rows` rows of a tile, `step` apart along the last dimension but one
  * of the contraction's value, which begins at `index`. */
 void aq_store_rows(const AqStoring *s, void *const *buffers, const float *tile,
                    const int64_t *index, int64_t step, int64_t rows,
                    int64_t columns);
 
-AqTaskFn aq_contract_materialise, aq_contract_pack, aq_contract_run,
-    aq_contract_reduce;
+AqTaskFn aq_contract_pack, aq_contract_run, aq_contract_reduce;
 
 #endif

@@ -25,67 +25,31 @@ static int64_t tile_floats(const AqContraction *c)
     return (int64_t)c->tile_rows * c->tile_columns;
 }
 
-static int64_t batch_offset(const AqContraction *c, const int64_t *stride,
-                            int64_t batch)
-{
-    int64_t offset = 0;
-    for (int i = c->n_batch - 1; i >= 0; i--) {
-        offset += batch % c->batch[i] * stride[i];
-        batch /= c->batch[i];
-    }
-    return offset;
-}
-
+/* NULL: it lies nowhere, but is evaluated piece by piece. */
 static const float *operand(const AqContraction *c, void *const *buffers,
                             int which)
 {
-    if (c->material[which].needed)
-        return aq_workspace(c, buffers) + c->material[which].at;
+    if (c->operand[which].place == AQ_FIRST)
+        return aq_workspace(c, buffers) + c->operand[which].at;
+    if (c->operand[which].place != AQ_LIES)
+        return NULL;
     return buffers[which == 0 ? c->a_buffer : c->b_buffer];
+}
+
+static const float *image_of(const AqContraction *c, const AqPart *p,
+                             void *const *buffers, int64_t batch)
+{
+    const float *from = operand(c, buffers, 0);
+    return from ? from + p->a_base + aq_batch_offset(c, c->a_batch, batch)
+                : NULL;
 }
 
 static const float *matrix_of(const AqContraction *c, const AqPart *p,
                               void *const *buffers, int64_t batch)
 {
-    return operand(c, buffers, 1) + p->b_base +
-           batch_offset(c, c->b_batch, batch);
-}
-
-/* ---- stage: operands that are expressions ---- */
-
-void aq_materialise(const AqMaterial *material, float *work,
-                    void *const *buffers, int64_t task)
-{
-    int64_t index[AQ_MAX_RANK] = {0};
-    int64_t end = AQ_MIN((task + 1) * material->chunk, material->rows);
-    int last = material->rank - 1;
-    for (int64_t row = task * material->chunk; row < end;) {
-        int64_t rest = row;
-        for (int d = last - 1; d >= 0; d--) {
-            index[d] = rest % material->dim[d];
-            rest /= material->dim[d];
-        }
-        int64_t rows =
-            AQ_MIN(end - row, material->dim[last - 1] - index[last - 1]);
-        material->evaluate(buffers, index,
-                           work + material->at + row * material->dim[last],
-                           rows);
-        row += rows;
-    }
-}
-
-void aq_contract_materialise(const void *closure, void *const *buffers,
-                             int64_t first, int64_t last, void *scratch)
-{
-    const AqContraction *c = closure;
-    (void)scratch;
-    float *work = aq_workspace(c, buffers);
-    for (int64_t task = first; task < last; task++)
-        if (task < c->material[0].tasks)
-            aq_materialise(&c->material[0], work, buffers, task);
-        else
-            aq_materialise(&c->material[1], work, buffers,
-                           task - c->material[0].tasks);
+    const float *from = operand(c, buffers, 1);
+    return from ? from + p->b_base + aq_batch_offset(c, c->b_batch, batch)
+                : NULL;
 }
 
 /* ---- stage: B into strips ---- */
@@ -226,7 +190,7 @@ typedef struct Pass {
     const Task *task;
     void *const *buffers;
     const float *image, *matrix;
-    float *panel, *sums, *room;
+    float *panel, *sums, *room, *window;
     int64_t k0, k1;
     bool first, last;
     AqAhead ahead;
@@ -235,6 +199,64 @@ typedef struct Pass {
 static bool in_place(const AqContraction *c, const AqPart *p, int64_t strip)
 {
     return c->b_place == AQ_B_IN_PLACE && (strip + 1) * c->tile_columns <= p->n;
+}
+
+/* ---- operands that are expressions ---- */
+
+/* Row and column of the operand where a part's batch begins. */
+static int64_t begin_row(const AqOperand *operand, int64_t offset,
+                         int64_t *column)
+{
+    *column = offset % operand->width;
+    return offset / operand->width;
+}
+
+static void evaluate_strip(const Pass *pass, int64_t strip, float *to)
+{
+    const AqContraction *c = pass->c;
+    const AqPart *p = pass->task->part;
+    int64_t offset =
+        p->b_base + aq_batch_offset(c, c->b_batch, pass->task->batch);
+    int64_t column, row = begin_row(&c->operand[1], offset, &column);
+    int64_t n = strip * c->tile_columns;
+    aq_evaluate_rows(&c->operand[1], pass->buffers, row + pass->k0,
+                     pass->k1 - pass->k0, column + n,
+                     AQ_MIN(c->tile_columns, p->n - n), to, c->tile_columns);
+}
+
+static void evaluate_tile(const Pass *pass, int64_t tile)
+{
+    const AqContraction *c = pass->c;
+    const AqPart *p = pass->task->part;
+    int64_t offset =
+        p->a_base + aq_batch_offset(c, c->a_batch, pass->task->batch);
+    int64_t column, row = begin_row(&c->operand[0], offset, &column);
+    int64_t m = tile * c->tile_rows;
+    if (pass->k1 > pass->k0)
+        aq_evaluate_rows(&c->operand[0], pass->buffers, row + m,
+                         AQ_MIN(c->tile_rows, p->m - m), column + pass->k0,
+                         pass->k1 - pass->k0, pass->panel, AQ_ROW);
+}
+
+/* The rows of the image that the points m0 .. m1-1 read become the image; its
+ * strides are those of the window. */
+static void evaluate_window(Pass *pass, AqImageGrid *im, int64_t m0, int64_t m1)
+{
+    const AqContraction *c = pass->c;
+    const Task *t = pass->task;
+    int64_t offset = t->part->a_base + aq_batch_offset(c, c->a_batch, t->batch);
+    int64_t column, row = begin_row(&c->operand[0], offset, &column);
+    int64_t from, to, c0, c1;
+    if (m0 >= m1 || im->th * im->tw == 0)
+        return;
+    aq_image_rows(im, m0, m1, &from, &to);
+    aq_window_columns(c, t->part, t->batch, t->tile0, t->tile1, &c0, &c1);
+    im->sw = c1 - c0;
+    im->sh = im->width * im->sw;
+    im->sn = im->height * im->sh;
+    aq_evaluate_rows(&c->operand[0], pass->buffers, row + from, to - from, c0,
+                     im->sw, pass->window, im->sw);
+    pass->image = pass->window - from * im->sw + column - c0;
 }
 
 /* Packs the strips that are neither packed for all tasks nor read in place. */
@@ -248,8 +270,11 @@ static void pack_room(const Pass *pass)
          strip++) {
         if (in_place(c, pass->task->part, strip))
             continue;
-        aq_pack_b(&c->packing, pass->task->part, pass->matrix, strip, pass->k0,
-                  pass->k1, room);
+        if (c->operand[1].place == AQ_IN_PANEL)
+            evaluate_strip(pass, strip, room);
+        else
+            aq_pack_b(&c->packing, pass->task->part, pass->matrix, strip,
+                      pass->k0, pass->k1, room);
         room += AQ_KC * c->tile_columns;
     }
 }
@@ -354,7 +379,7 @@ static void look_ahead(Pass *pass, int64_t k2)
                                    .row_stride = p->b_j,
                                    .strips = 1,
                                    .strip_floats = strips * c->tile_columns};
-    if (c->panel == AQ_PANEL_K) {
+    if (c->panel == AQ_PANEL_K && c->operand[0].place != AQ_IN_WINDOW) {
         int64_t from = row_in_group(c, p, t->tile0);
         int64_t to = row_in_group(c, p, t->tile1 - 1) + c->tile_rows;
         pass->ahead.a = aq_points_ahead(&p->a, pass->image + from, pass->k1, k2,
@@ -379,8 +404,46 @@ static void run_pass(const Pass *pass)
                      keep ? lists + tap : segments_of(pass, tap, keep));
             continue;
         }
-        aq_pack_rows(c, p, pass->image, tile, pass->k0, pass->k1, pass->panel);
+        if (c->operand[0].place == AQ_IN_PANEL)
+            evaluate_tile(pass, tile);
+        else
+            aq_pack_rows(c, p, pass->image, tile, pass->k0, pass->k1,
+                         pass->panel);
         run_tile(pass, tile, pass->panel, NULL);
+    }
+}
+
+static void run_task(const AqContraction *c, Task t, void *const *buffers,
+                     float *scratch)
+{
+    AqPart part = *t.part; /* a window has strides of its own */
+    const AqPart *p = t.part = &part;
+    bool window = c->operand[0].place == AQ_IN_WINDOW;
+    Pass pass = {.c = c,
+                 .task = &t,
+                 .buffers = buffers,
+                 .image = image_of(c, p, buffers, t.batch),
+                 .matrix = matrix_of(c, p, buffers, t.batch),
+                 .panel = scratch,
+                 .sums = scratch + c->panel_floats,
+                 .room = scratch + c->panel_floats + c->sums_floats,
+                 .window = scratch + c->window};
+    if (window && c->panel == AQ_PANEL_ROWS)
+        evaluate_window(&pass, &part.a, t.tile0 * c->tile_rows,
+                        AQ_MIN(t.tile1 * c->tile_rows, p->m));
+    int64_t from = p->passes * t.slice / c->slices;
+    int64_t to = p->passes * (t.slice + 1) / c->slices;
+    int64_t end = from < to ? p->k : 0; /* a slice may be empty */
+    to = AQ_MAX(to, from + 1);
+    for (int64_t k = from; k < to; k++) {
+        pass.k0 = AQ_MIN(k * p->pass, end);
+        pass.k1 = AQ_MIN((k + 1) * p->pass, end);
+        pass.first = k == from;
+        pass.last = k + 1 == to;
+        if (window && c->panel == AQ_PANEL_K)
+            evaluate_window(&pass, &part.a, pass.k0, pass.k1);
+        look_ahead(&pass, AQ_MIN((k + 2) * p->pass, end));
+        run_pass(&pass);
     }
 }
 
@@ -388,32 +451,8 @@ void aq_contract_run(const void *closure, void *const *buffers, int64_t first,
                      int64_t last, void *scratch)
 {
     const AqContraction *c = closure;
-    for (int64_t i = first; i < last; i++) {
-        Task t = task_at(c, i, c->slices);
-        const AqPart *p = t.part;
-        float *panel = scratch;
-        Pass pass = {.c = c,
-                     .task = &t,
-                     .buffers = buffers,
-                     .image = operand(c, buffers, 0) + p->a_base +
-                              batch_offset(c, c->a_batch, t.batch),
-                     .matrix = matrix_of(c, p, buffers, t.batch),
-                     .panel = panel,
-                     .sums = panel + c->panel_floats,
-                     .room = panel + c->panel_floats + c->sums_floats};
-        int64_t from = p->passes * t.slice / c->slices;
-        int64_t to = p->passes * (t.slice + 1) / c->slices;
-        int64_t end = from < to ? p->k : 0; /* a slice may be empty */
-        to = AQ_MAX(to, from + 1);
-        for (int64_t k = from; k < to; k++) {
-            pass.k0 = AQ_MIN(k * p->pass, end);
-            pass.k1 = AQ_MIN((k + 1) * p->pass, end);
-            pass.first = k == from;
-            pass.last = k + 1 == to;
-            look_ahead(&pass, AQ_MIN((k + 2) * p->pass, end));
-            run_pass(&pass);
-        }
-    }
+    for (int64_t i = first; i < last; i++)
+        run_task(c, task_at(c, i, c->slices), buffers, scratch);
 }
 
 /* ---- stage: slices of k together, in order ---- */

@@ -1,4 +1,4 @@
-/* Leaves that bring operands into panels: copies, transposes, expressions. */
+/* Leaves that bring operands into panels: copies and transposes. */
 #include "codegen/contract.h"
 
 #include <string.h>
@@ -153,89 +153,4 @@ AqStatus aq_emit_transpose(AqEmit *e, const void *context)
     aq_loop_end(e, &loop);
     LLVMBuildRetVoid(e->builder);
     return AQ_OK;
-}
-
-/* ---- an operand that is an expression ---- */
-
-typedef struct Evaluation {
-    AqEmit *e;
-    AqExpr *x;
-    const AqGraph *body;
-    const AqType *type;
-    AqId id;
-    AqIndex index[AQ_MAX_RANK];
-    LLVMValueRef to; /* of this row */
-} Evaluation;
-
-/* Vectors from .. to-1 of a row (not none), under a mask or whole. */
-static void evaluate_vectors(Evaluation *v, int64_t from, int64_t to,
-                             LLVMValueRef mask)
-{
-    AqEmit *e = v->e;
-    int last = v->type->rank - 1;
-    AqLoop loop;
-    aq_loop_begin(e, &loop, aq_i64(e, from), aq_i64(e, to), 1);
-    aq_expr_enter(v->x, loop.before);
-    aq_expr_mask(v->x, mask, 0);
-    AqIndex vector =
-        aq_index_variable(v->x->t, loop.counter, from, to - 1, v->x->entered);
-    v->index[last] = aq_index_vector(
-        v->x->t, aq_index_scale(v->x->t, vector, e->lanes), v->type->dim[last]);
-    LLVMValueRef value = aq_expr_vector(v->x, v->id, v->index);
-    LLVMValueRef place =
-        LLVMBuildMul(e->builder, loop.counter, aq_i64(e, e->lanes), "");
-    aq_store_masked(e, value, float_at(e, v->to, place), mask);
-    aq_expr_mask(v->x, NULL, 0);
-    aq_expr_leave(v->x);
-    aq_loop_end(e, &loop);
-}
-
-/* Starts the function; the index at which it begins, and its dimensions. */
-static AqStatus begin_evaluation(Evaluation *v, LLVMValueRef *start)
-{
-    AqEmit *e = v->e;
-    v->x = aq_contract_expr(e, v->body, param(e, 0));
-    if (!v->x)
-        return aq_no_memory(e->error, sizeof *v->x);
-    for (int d = 0; d < v->type->rank; d++) {
-        start[d] =
-            aq_load(e, e->i64, aq_at(e, e->i64, param(e, 1), aq_i64(e, d)));
-        v->index[d] =
-            aq_index_variable(v->x->t, start[d], 0, v->type->dim[d] - 1, 0);
-    }
-    return AQ_OK;
-}
-
-AqStatus aq_emit_evaluate(AqEmit *e, const void *context)
-{
-    const AqOperandCode *code = context;
-    LLVMTypeRef parameters[] = {e->pointer, e->pointer, e->pointer, e->i64};
-    aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
-    Evaluation v = {.e = e,
-                    .body = code->body,
-                    .type = &aq_node(code->body, code->node)->type,
-                    .id = code->node};
-    LLVMValueRef start[AQ_MAX_RANK];
-    if (begin_evaluation(&v, start))
-        return e->error->status;
-    int across = v.type->rank - 2;
-    int64_t width = v.type->dim[across + 1];
-    int64_t whole = width / e->lanes, left = width % e->lanes;
-    AqLoop rows;
-    aq_loop_begin(e, &rows, aq_i64(e, 0), param(e, 3), 1);
-    aq_expr_enter(v.x, rows.before);
-    LLVMValueRef row =
-        LLVMBuildAdd(e->builder, start[across], rows.counter, "");
-    v.index[across] = aq_index_variable(v.x->t, row, 0, v.type->dim[across] - 1,
-                                        v.x->entered);
-    v.to = float_at_row(e, param(e, 2), rows.counter, aq_i64(e, width));
-    if (whole > 0)
-        evaluate_vectors(&v, 0, whole, NULL);
-    if (left > 0)
-        evaluate_vectors(&v, whole, whole + 1,
-                         aq_constant_mask(e, (int)left, e->lanes));
-    aq_expr_leave(v.x);
-    aq_loop_end(e, &rows);
-    LLVMBuildRetVoid(e->builder);
-    return e->error->status;
 }

@@ -150,6 +150,24 @@ void aq_find_segments(const AqPart *p, int64_t tap, int64_t k0, int64_t k1,
     }
 }
 
+void aq_image_rows(const AqImageGrid *im, int64_t m0, int64_t m1, int64_t *from,
+                   int64_t *to)
+{
+    Run first = run_at(im, m0, m1), last = run_at(im, m1 - 1, m1);
+    if (im->grid_h == 1 && im->height == 1 && first.n == last.n) {
+        int64_t line = first.n * im->width;
+        *from = line + clamp(first.x * im->mx + im->ox, 0, im->width);
+        *to = line + clamp(last.x * im->mx + im->ox + (im->tw - 1) * im->dx + 1,
+                           0, im->width);
+    } else {
+        int64_t low = first.y * im->my + im->oy;
+        int64_t high = last.y * im->my + im->oy + (im->th - 1) * im->dy + 1;
+        *from = (first.n * im->height + clamp(low, 0, im->height)) * im->width;
+        *to = (last.n * im->height + clamp(high, 0, im->height)) * im->width;
+    }
+    *to = AQ_MAX(*from, *to);
+}
+
 /* ---- what the next pass will read ---- */
 
 enum { LINE = 16 }; /* floats in a line of cache */

@@ -2,15 +2,16 @@
  * convolution is an implicit product).  A closure for the driver, leaves, and
  * at most four stages:
  *
- *   operands that are expressions -> strips of B -> products -> slices of k
+ *   operands to be evaluated first -> strips of B -> products -> slices of k
  *
  * Where an operand is an argument, moved in a way that strides can say, it is
- * read where it lies; any other is evaluated into the workspace first. */
+ * read where it lies; any other is evaluated, by the task that needs it or into
+ * the workspace first (contract_operand.c). */
 #include "codegen/contract.h"
 
 #include <string.h>
 
-enum { STAGE_MATERIAL, STAGE_PACK, STAGE_RUN, STAGE_REDUCE, STAGES };
+enum { STAGE_FIRST, STAGE_PACK, STAGE_RUN, STAGE_REDUCE, STAGES };
 
 typedef struct Contract {
     const AqContractKernel *k;
@@ -33,38 +34,46 @@ static int64_t round_up(int64_t a, int64_t b)
 
 /* ---- the closure ---- */
 
-static void set_material(Contract *k, int which)
+/* Evaluated first, until it is known better. */
+static void set_operand(Contract *k, int which)
 {
-    const AqGraph *body = k->kernel->body;
-    k->c->material[which] = aq_material_of(
-        &aq_node(body, k->node->inputs[which])->type, &k->workspace);
+    AqId operand = k->node->inputs[which];
+    k->c->operand[which] =
+        aq_operand_of(&aq_node(k->kernel->body, operand)->type);
 }
 
-/* Brings the contraction to the normal form, with operands evaluated first
- * where it cannot read them. */
+/* Brings the contraction to the normal form, with operands evaluated where it
+ * cannot read them. */
 static AqStatus form(Contract *k, AqError *error)
 {
     const AqGraph *body = k->kernel->body;
     AqView view[2];
+    bool expression[2];
     for (int i = 0; i < 2; i++) {
         AqId operand = k->node->inputs[i];
         view[i] = aq_operand_view(body, operand);
-        if (view[i].arg >= 0)
+        expression[i] = view[i].arg < 0;
+        if (!expression[i])
             continue;
-        set_material(k, i);
+        set_operand(k, i);
         view[i] = aq_row_major_view(-1, &aq_node(body, operand)->type);
     }
     for (;;) {
         int wrong = aq_contract_form(body, k->node, view, k->c);
         if (wrong < 0)
             break;
-        if (k->c->material[wrong].needed)
+        if (k->c->operand[wrong].place != AQ_LIES)
             return aq_fail(error, AQ_INTERNAL,
                            "contract kernel %%%d: operand %d has no form",
                            k->kernel->id, wrong);
-        set_material(k, wrong);
+        set_operand(k, wrong);
         view[wrong] =
             aq_row_major_view(-1, &aq_node(body, k->node->inputs[wrong])->type);
+    }
+    aq_settle_operands(k->c, expression);
+    for (int i = 0; i < 2; i++) {
+        if (k->c->operand[i].place == AQ_FIRST)
+            aq_place_first(&k->c->operand[i], &k->workspace);
     }
     k->c->a_buffer = view[0].arg;
     k->c->b_buffer = view[1].arg;
@@ -108,6 +117,8 @@ static AqBlocks blocks_of(Contract *k)
     if (b.b_place < 0 || b.b_place > AQ_B_TASK ||
         (b.b_place == AQ_B_IN_PLACE && !stride))
         b.b_place = AQ_B_SHARED;
+    if (k->c->operand[1].place == AQ_IN_PANEL)
+        b.b_place = AQ_B_TASK;
     return b;
 }
 
@@ -127,7 +138,9 @@ static void set_part(Contract *k, AqPart *p, const AqBlocks *b)
     p->groups = p->m / p->group;
     p->tiles = p->groups * ceil_div(p->group, c->tile_rows);
     int64_t passes = ceil_div(p->k, b->k);
-    p->pass = passes ? round_up(ceil_div(p->k, passes), 8) : b->k;
+    bool vectors = c->operand[0].place == AQ_IN_PANEL; /* see the leaf */
+    p->pass = passes ? round_up(ceil_div(p->k, passes), vectors ? c->vector : 8)
+                     : b->k;
     p->pass = AQ_MIN(p->pass, AQ_KC);
     p->passes = ceil_div(p->k, p->pass);
     join_rows(k, p);
@@ -157,13 +170,15 @@ static void set_scratch(Contract *k, bool again)
         k->scratch += c->strip_block * AQ_KC * c->tile_columns;
     else if (c->b_place == AQ_B_IN_PLACE)
         k->scratch += (int64_t)AQ_KC * c->tile_columns;
+    c->window = k->scratch;
+    k->scratch += aq_window_floats(c);
 }
 
 static void count_tasks(Contract *k)
 {
     AqContraction *c = k->c;
     int64_t tile = (int64_t)c->tile_rows * c->tile_columns;
-    c->tasks[STAGE_MATERIAL] = c->material[0].tasks + c->material[1].tasks;
+    c->tasks[STAGE_FIRST] = c->operand[0].tasks + c->operand[1].tasks;
     for (AqPart *p = c->parts; p < c->parts + c->n_parts; p++) {
         int64_t blocks = c->batches * ceil_div(p->tiles, c->tile_block) *
                          ceil_div(c->strips, c->strip_block);
@@ -180,9 +195,6 @@ static void set_blocks(Contract *k)
 {
     AqContraction *c = k->c;
     AqBlocks b = blocks_of(k);
-    c->tile_rows = aq_tile_rows(k->kernel->target);
-    c->tile_columns = aq_tile_columns(k->kernel->target);
-    c->vector = k->kernel->target->vector;
     aq_contract_leaves(k->k, &c->packing, &c->storing);
     c->strips = ceil_div(c->parts[0].n, c->tile_columns);
     c->strip_block = AQ_MIN(ceil_div(b.columns, c->tile_columns), c->strips);
@@ -211,6 +223,9 @@ static AqStatus analyse(Contract *k, const AqContractKernel *of, AqArena *arena,
     k->c = aq_arena_alloc(arena, k->bytes);
     if (!k->c)
         return aq_no_memory(error, k->bytes);
+    k->c->tile_rows = aq_tile_rows(k->kernel->target);
+    k->c->tile_columns = aq_tile_columns(k->kernel->target);
+    k->c->vector = k->kernel->target->vector;
     if (form(k, error))
         return error->status;
     set_blocks(k);
@@ -309,15 +324,17 @@ static AqStatus link_storing(AqCodePlan *plan, const Contract *k,
                                     offsetof(AqContraction, storing), error);
 }
 
+/* Operands that the stage evaluates: those that come first, or the others. */
 static AqStatus link_evaluate(AqCodePlan *plan, const Contract *k, int which,
-                              AqError *error)
+                              bool first, AqError *error)
 {
-    if (!k->c->material[which].needed)
+    int place = k->c->operand[which].place;
+    if (place == AQ_LIES || (place == AQ_FIRST) != first)
         return AQ_OK;
-    size_t at = offsetof(AqContraction, material) +
-                (size_t)which * sizeof(AqMaterial) +
-                offsetof(AqMaterial, evaluate);
-    return aq_contract_link_evaluate(plan, k->k, which, at, error);
+    size_t at = offsetof(AqContraction, operand) +
+                (size_t)which * sizeof(AqOperand) +
+                offsetof(AqOperand, evaluate);
+    return aq_contract_link_evaluate(plan, k->k, which, true, at, error);
 }
 
 /* ---- stages ---- */
@@ -327,15 +344,17 @@ static AqStatus link_stage(AqCodePlan *plan, const Contract *k, int stage,
 {
     const AqContraction *c = k->c;
     switch (stage) {
-    case STAGE_MATERIAL:
-        if (link_evaluate(plan, k, 0, error) == AQ_OK)
-            link_evaluate(plan, k, 1, error);
+    case STAGE_FIRST:
+        if (link_evaluate(plan, k, 0, true, error) == AQ_OK)
+            link_evaluate(plan, k, 1, true, error);
         break;
     case STAGE_PACK:
         link_packing(plan, c, error);
         break;
     case STAGE_RUN:
-        if (link_micro(plan, c, error) || link_storing(plan, k, error))
+        if (link_micro(plan, c, error) || link_storing(plan, k, error) ||
+            link_evaluate(plan, k, 0, false, error) ||
+            link_evaluate(plan, k, 1, false, error))
             break;
         if (c->b_place != AQ_B_SHARED)
             link_packing(plan, c, error);
@@ -349,9 +368,8 @@ static AqStatus link_stage(AqCodePlan *plan, const Contract *k, int stage,
 static AqStatus gemm_plan(AqCodePlan *plan, const AqContractKernel *of,
                           AqError *error)
 {
-    static AqTaskFn *const run[STAGES] = {aq_contract_materialise,
-                                          aq_contract_pack, aq_contract_run,
-                                          aq_contract_reduce};
+    static AqTaskFn *const run[STAGES] = {aq_contract_first, aq_contract_pack,
+                                          aq_contract_run, aq_contract_reduce};
     Contract k;
     if (analyse(&k, of, aq_code_plan_arena(plan), error))
         return error->status;

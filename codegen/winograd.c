@@ -86,7 +86,8 @@ AqStatus aq_winograd_link_image(AqCodePlan *plan, const AqContractKernel *k,
 {
     if (im->buffer < 0)
         return aq_contract_link_evaluate(
-            plan, k, which, offset + offsetof(AqTileImage, evaluate), error);
+            plan, k, which, false, offset + offsetof(AqTileImage, evaluate),
+            error);
     return aq_contract_link(
         plan, offset + offsetof(AqTileImage, copy),
         aq_code_plan_unit(plan, "copy", "", 0, aq_emit_copy, NULL), error);
@@ -108,7 +109,8 @@ static AqStatus set_weights(Forward *f, AqError *error)
     AqView view[2] = {aq_row_major_view(0, x),
                       aq_operand_view(body, k->node->inputs[1])};
     if (view[1].arg < 0 || aq_contract_form(body, k->node, view, &form.c) > 0) {
-        f->w.weights = aq_material_of(weights, &f->workspace);
+        f->w.weights = aq_operand_of(weights);
+        aq_place_first(&f->w.weights, &f->workspace);
         view[1] = aq_row_major_view(0, weights);
         if (aq_contract_form(body, k->node, view, &form.c) >= 0)
             return aq_fail(error, AQ_INTERNAL,
@@ -238,7 +240,7 @@ static void set_room(Forward *f)
     f->scratch = AQ_MAX(run, AQ_MAX(w->share_v ? rows : 0, taps));
     w->v_at = f->workspace;
     f->workspace += w->share_v ? w->tiles.blocks * v : 0;
-    int64_t *room = w->weights.needed ? &f->workspace : &f->kept;
+    int64_t *room = w->weights.place == AQ_FIRST ? &f->workspace : &f->kept;
     w->u_at = *room;
     *room += w->share_u ? w->strips * w->passes * u : 0;
     w->u_buffer = w->work_buffer + (f->kept > 0 && f->workspace > 0);
@@ -382,7 +384,7 @@ static AqStatus link_stage(AqCodePlan *plan, const Forward *f, int stage,
     switch (stage) {
     case STAGE_EVALUATE:
         return aq_contract_link_evaluate(
-            plan, f->k, 1, offsetof(AqWinograd, weights.evaluate), error);
+            plan, f->k, 1, true, offsetof(AqWinograd, weights.evaluate), error);
     case STAGE_WEIGHTS:
         return link_weights(plan, &f->w, error);
     case STAGE_TILES:

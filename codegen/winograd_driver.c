@@ -30,7 +30,7 @@ static void transform_weights(const AqWinograd *w, void *const *buffers,
                               float *taps)
 {
     const AqPart *p = &w->part;
-    const float *matrix = w->weights.needed
+    const float *matrix = w->weights.place == AQ_FIRST
                               ? aq_winograd_work(w, buffers) + w->weights.at
                               : buffers[w->b_buffer];
     int64_t columns = w->packing.columns;
@@ -65,8 +65,8 @@ void aq_winograd_evaluate(const void *closure, void *const *buffers,
     const AqWinograd *w = closure;
     (void)scratch;
     for (int64_t task = first; task < last; task++)
-        aq_materialise(&w->weights, aq_winograd_work(w, buffers), buffers,
-                       task);
+        aq_evaluate_first(&w->weights, aq_winograd_work(w, buffers), buffers,
+                          task);
 }
 
 /* ---- tiles into V ---- */

@@ -12,8 +12,8 @@ enum { AHEAD = 16 }; /* floats in a line of cache, asked for before use */
 typedef struct AqWinograd {
     AqTileImage image;
     AqTiles tiles;
-    AqPart part;        /* the product's B: taps, rows, columns */
-    AqMaterial weights; /* where they are an expression */
+    AqPart part;       /* the product's B: taps, rows, columns */
+    AqOperand weights; /* where they are an expression */
     int64_t b_buffer, work_buffer, u_buffer;
     int64_t height, width; /* of the result */
     int64_t strips, strip_block;

@@ -7,23 +7,29 @@
  * instead.
  * Never: constants, and movement, which is an index map of the reader.
  * By rule: a pointwise value is stored where it would be computed more often
- * than it has elements (it is broadcast), or again in several kernels at a cost
- * above COMPUTE_AGAIN. */
+ * than it has elements (it is broadcast), or again, in several kernels or by
+ * several tasks of one, at a cost above COMPUTE_AGAIN.  What stands before a
+ * contraction is computed by the tasks that read it, so that a normalised or
+ * concatenated tensor need not be stored. */
 #include "passes/fuse.h"
 
 enum {
-    COMPUTE_AGAIN = 32,  /* operations worth a sweep through memory */
+    COMPUTE_AGAIN = 48,  /* operations worth a sweep through memory: 0.8 ns an
+                          * element, a vector of 16 at 1.5 a cycle, 10 GB/s */
     EXPENSIVE_COST = 10, /* of an exponential, in plain operations */
     RANDOM_COST = 100,
     MANY_PARTS = 4, /* a concat of more is written in place */
-    MOST_ROOTS = 4, /* kernels counted for one value */
+    MOST_ROOTS = 8, /* kernels counted for one value, the last with others */
     LARGE_COST = 1 << 20,
+    BLOCK = 512, /* rows or columns of a contraction's block, roughly */
 };
 
-/* The kernels in which an inlined value would be computed. */
+/* The kernels in which an inlined value would be computed, and how often each
+ * would compute an element. */
 typedef struct Roots {
-    int count; /* MOST_ROOTS: that many or more */
+    int count;
     uint64_t key[MOST_ROOTS];
+    double times[MOST_ROOTS];
 } Roots;
 
 static const AqNode *node_of(const Fuse *f, AqId id)
@@ -166,13 +172,27 @@ static void absorb_epilogue(Fuse *f, AqId contraction)
 
 /* ---- what the remaining pointwise work costs ---- */
 
-static void add_root(Roots *roots, uint64_t key)
+static void add_root(Roots *roots, uint64_t key, double times)
 {
     for (int i = 0; i < roots->count; i++)
-        if (roots->key[i] == key)
+        if (roots->key[i] == key) {
+            roots->times[i] = AQ_MAX(roots->times[i], times);
             return;
-    if (roots->count < MOST_ROOTS)
-        roots->key[roots->count++] = key;
+        }
+    if (roots->count == MOST_ROOTS) {
+        roots->times[MOST_ROOTS - 1] += times;
+        return;
+    }
+    roots->key[roots->count] = key;
+    roots->times[roots->count++] = times;
+}
+
+static double times_computed(const Roots *roots)
+{
+    double sum = 0;
+    for (int i = 0; i < roots->count; i++)
+        sum += roots->times[i];
+    return sum;
 }
 
 /* Sibling reductions over one domain become one kernel. */
@@ -191,6 +211,12 @@ static uint64_t root_key(const Fuse *f, AqId user)
     for (int i = 0; i < axes->count; i++)
         domain.axes[i] = axes->ints[i] + 1;
     return aq_hash64(&domain, sizeof domain) | (uint64_t)1 << 63;
+}
+
+/* Operands are computed apart from each other, and from an epilogue. */
+static uint64_t operand_key(AqId contraction, int i)
+{
+    return (uint64_t)contraction | (uint64_t)(i + 1) << 32;
 }
 
 static int own_cost(const Fuse *f, AqId id)
@@ -225,13 +251,90 @@ static bool expands(const Fuse *f, AqId u)
            aq_elements(&node_of(f, node->inputs[0])->type);
 }
 
-/* Contractions read their operands several times, through index maps alone. */
+/* ---- what stands before a contraction ---- */
+
+static int64_t blocks(int64_t extent)
+{
+    return (extent + BLOCK - 1) / BLOCK;
+}
+
+/* How often operand `i` would be computed by the tasks of a contraction: once
+ * for each block of the other side of the result, and the pixels next to a
+ * block of a convolution again.  0: it must be there before. */
+static double times_evaluated(const Fuse *f, AqId contraction, int i)
+{
+    enum { AGAIN_AT_EDGES = 4 }; /* one in so many */
+    const AqNode *node = node_of(f, contraction);
+    const AqType *y = &node->type, *other = &node_of(f, node->inputs[1])->type;
+    int64_t columns = y->dim[y->rank - 1];
+    switch (node->op) {
+    case AQ_OP_matmul:
+        if (i == 0)
+            return (double)blocks(columns);
+        return aq_attr_int(node, AQ_KEY_TA, 0) &&
+                       !aq_attr_int(node, AQ_KEY_TB, 0)
+                   ? (double)blocks(y->dim[y->rank - 2])
+                   : 0;
+    case AQ_OP_conv2d_weight_gradient:
+        columns = i == 0 ? columns : y->dim[2];
+        other = y;
+        break;
+    default:
+        if (i == 1)
+            return 0;
+    }
+    bool point = other->dim[0] == 1 && other->dim[1] == 1;
+    return (double)blocks(columns) * (point ? 1 : 1 + 1.0 / AGAIN_AT_EDGES);
+}
+
+/* Whether rows along the last dimension stay rows on the way from the values
+ * that are computed. */
+static bool keeps_rows(const Fuse *f, AqId id)
+{
+    const AqNode *node = node_of(f, id);
+    if (aq_fuse_is_stored(f, id) || !has_fact(f, id, AQ_MOVES))
+        return true;
+    int last = node->type.rank - 1;
+    const AqType *from = &node_of(f, node->inputs[0])->type;
+    if (last < 0 || from->rank == 0)
+        return false;
+    switch (node->op) {
+    case AQ_OP_reshape:
+        if (from->dim[from->rank - 1] != node->type.dim[last])
+            return false;
+        break;
+    case AQ_OP_transpose:
+        if (aq_attr_at(node, AQ_KEY_PERM, last, last) != last)
+            return false;
+        break;
+    case AQ_OP_slice:
+    case AQ_OP_pad:
+        if (aq_attr_at(node, AQ_KEY_STEP, last, 1) != 1)
+            return false;
+        break;
+    case AQ_OP_repeat:
+        if (aq_attr_at(node, AQ_KEY_FACTOR, last, 1) != 1)
+            return false;
+        break;
+    default:
+        break;
+    }
+    for (int i = 0; i < node->n_inputs; i++)
+        if (!keeps_rows(f, node->inputs[i]))
+            return false;
+    return true;
+}
+
 static void store_operands(Fuse *f, AqId id)
 {
     const AqNode *node = node_of(f, id);
-    if (lowering(f, id) == AQ_LOWER_contract || expands(f, id))
-        for (int i = 0; i < node->n_inputs; i++)
-            store_computed(f, node->inputs[i]);
+    bool contracts = lowering(f, id) == AQ_LOWER_contract;
+    for (int i = 0; i < node->n_inputs; i++) {
+        AqId input = node->inputs[i];
+        if (expands(f, id) || (contracts && (times_evaluated(f, id, i) == 0 ||
+                                             !keeps_rows(f, input))))
+            store_computed(f, input);
+    }
     if (node->op == AQ_OP_gather) {
         AqId table = moved_from(f, node->inputs[0]);
         if (!is_constant(f, table))
@@ -241,13 +344,14 @@ static void store_operands(Fuse *f, AqId id)
 
 static void store_by_cost(Fuse *f, AqId v, const Roots *roots)
 {
-    if (aq_fuse_is_stored(f, v) || roots->count < 2 || is_constant(f, v) ||
+    double times = times_computed(roots);
+    if (aq_fuse_is_stored(f, v) || times <= 1 || is_constant(f, v) ||
         f->absorbed[v] >= 0)
         return;
     f->stamp++;
     if (has_fact(f, v, AQ_MOVES))
         return;
-    if (cost(f, v) * (roots->count - 1) > COMPUTE_AGAIN)
+    if (cost(f, v) * (times - 1) > COMPUTE_AGAIN)
         store(f, v);
 }
 
@@ -257,10 +361,12 @@ static void pass_roots(Fuse *f, AqId v, Roots *roots)
     bool root = aq_fuse_is_stored(f, v) || f->absorbed[v] >= 0;
     for (int i = 0; i < node->n_inputs; i++) {
         Roots *to = &roots[node->inputs[i]];
-        if (root)
-            add_root(to, root_key(f, v));
+        if (root && lowering(f, v) == AQ_LOWER_contract)
+            add_root(to, operand_key(v, i), times_evaluated(f, v, i));
+        else if (root)
+            add_root(to, root_key(f, v), 1);
         for (int k = 0; !root && k < roots[v].count; k++)
-            add_root(to, roots[v].key[k]);
+            add_root(to, roots[v].key[k], roots[v].times[k]);
     }
 }
 

@@ -239,6 +239,34 @@ static AqId concat_of_concat(AqGraph *g, AqId id)
     return AQ_NO_NODE;
 }
 
+/* Moments over other axes than the concat's: each part has its own, and often
+ * they are wanted of the part alone as well. */
+static AqId moments_of_concat(AqGraph *g, AqId id)
+{
+    AqNode result = *aq_node(g, id), moments = *aq_node(g, result.inputs[0]);
+    if (moments.op != AQ_OP_moments)
+        return AQ_NO_NODE;
+    AqNode concat = *aq_node(g, moments.inputs[0]);
+    if (concat.op != AQ_OP_concat)
+        return AQ_NO_NODE;
+    AqAttr axes = *aq_attr(&moments, AQ_KEY_AXES);
+    int64_t axis = aq_attr_int(&concat, AQ_KEY_AXIS, 0), kept = axis;
+    for (int i = 0; i < axes.count; i++) {
+        if (axes.ints[i] == axis)
+            return AQ_NO_NODE;
+        kept -= axes.ints[i] < axis;
+    }
+    AqId *parts = AQ_NEW_ARRAY(g->arena, AqId, concat.n_inputs);
+    if (!parts)
+        return aq_graph_fail(g, AQ_NO_MEMORY, "memory has run out");
+    int which = (int)aq_attr_int(&result, AQ_KEY_INDEX, 0);
+    for (int i = 0; i < concat.n_inputs; i++)
+        parts[i] = aq_result_node(
+            g, aq_build(g, AQ_OP_moments, NULL, &concat.inputs[i], 1, &axes, 1),
+            which);
+    return aq_concat_node(g, parts, concat.n_inputs, (int)kept);
+}
+
 /* ---- broadcast and repeat ---- */
 
 static AqId join_broadcasts(AqGraph *g, AqId id)
@@ -281,6 +309,7 @@ const AqRewriteRow aq_rewrite_movement[] = {
     {AQ_OP_slice, 0, slice_of_concat},
     {AQ_OP_pad, 0, join_pads},
     {AQ_OP_concat, 0, concat_of_concat},
+    {AQ_OP_result, 0, moments_of_concat},
     {AQ_OP_broadcast, 0, join_broadcasts},
     {AQ_OP_repeat, 0, join_repeats},
     {0},

@@ -16,10 +16,14 @@
  *     sum over (N,H,W) of (N,H,W,C):
  *         (N,parts,H*W/parts,C) -> (N,parts,C) -> (C)
  *
+ * or by (N,C), where the sum over (H,W) alone is not cut.
+ *
  * The cut depends on the shape alone.  Where n has no suitable divisor a sum or
  * maximum is cut into two slices first.
  * Needs: nothing.  Keeps: values up to rounding.  Idempotent. */
 #include "passes/passes.h"
+
+#include <string.h>
 
 enum {
     ENOUGH_TASKS = 16, /* results' outer size that needs no split */
@@ -195,15 +199,45 @@ static AqId split_ragged(Split *s, const Reduction *r, AqId x, int64_t parts)
     return aq_binary(g, join, a, b);
 }
 
+/* Every sample by itself, then the samples. */
+static AqId split_samples(Split *s, const Reduction *inner, AqId x)
+{
+    int64_t first = 0;
+    AqId each =
+        aq_reduce_node(s->out, inner->op, x, inner->axes, inner->n_axes);
+    return aq_reduce_node(s->out, inner->op, each, &first, 1);
+}
+
+/* Whether that reduction of the same value is there. */
+static bool is_there(const Split *s, const AqNode *node, const Reduction *r)
+{
+    for (AqId id = 0; id < s->in->count; id++) {
+        const AqNode *other = aq_node(s->in, id);
+        const AqAttr *axes = aq_attr(other, AQ_KEY_AXES);
+        if (other->op == r->op && other->inputs[0] == node->inputs[0] &&
+            axes->count == r->n_axes &&
+            !memcmp(axes->ints, r->axes, (size_t)r->n_axes * sizeof *r->axes))
+            return true;
+    }
+    return false;
+}
+
 static AqId split_sum(Split *s, const AqNode *node)
 {
     Reduction r = describe(s->in, node);
     AqId x = s->map[node->inputs[0]];
     int64_t wanted = wanted_parts(&r), parts = divisor(r.size, wanted);
+    if (r.run > 1 && r.axes[0] == 0 && wanted < LEAST_PARTS) {
+        Reduction inner = within_samples(&r);
+        if (is_there(s, node, &inner))
+            return split_samples(s, &inner, x);
+    }
     if (wanted < LEAST_PARTS || !rank_allows(&r))
         return AQ_NO_NODE;
     if (r.run > 1 && r.axes[0] == 0 && r.from.dim[0] < wanted) {
         Reduction inner = within_samples(&r);
+        if (wanted_parts(&inner) < LEAST_PARTS)
+            return split_samples(s, &inner, x);
         parts = divisor(inner.size, AQ_MAX(wanted / r.from.dim[0], 1));
         return split_plain(s, &inner, x, parts, true);
     }

@@ -118,20 +118,58 @@ static AqId silu(Kernel *k, AqId x)
 }
 
 /* silu(x * scale + shift), scale and shift by sample and channel */
-static AqId normalised(Kernel *k, AqType type)
+static AqId normalised(Kernel *k, AqType type, AqId x)
 {
     unsigned keep = 1u | 1u << (type.rank - 1);
-    AqId x = add_arg(k, type);
     x = aq_binary(k->body, AQ_OP_mul, x, spread(k, &type, keep));
     x = aq_binary(k->body, AQ_OP_add, x, spread(k, &type, keep));
     return silu(k, x);
+}
+
+/* Parts next to each other along the last dimension, where they meet between
+ * two vectors or anywhere. */
+static AqId joined(Suite *s, Kernel *k, AqType type)
+{
+    int last = type.rank - 1;
+    int64_t width = type.dim[last], unit = width > 16 && below(s, 2) ? 16 : 1;
+    int64_t first = 1 + below(s, (width - 1) / unit + 1);
+    first = first * unit < width ? first * unit : width - 1;
+    if (width < 2)
+        return add_arg(k, type);
+    AqType left = type, right = type;
+    left.dim[last] = first;
+    right.dim[last] = width - first;
+    AqId parts[] = {add_arg(k, left), add_arg(k, right)};
+    return aq_concat_node(k->body, parts, 2, last);
+}
+
+/* Every element as often as its dimension allows, all dimensions but the first
+ * and the last. */
+static AqId repeated(Kernel *k, AqType type)
+{
+    AqType small = type;
+    int64_t factor[AQ_MAX_RANK];
+    for (int d = 0; d < type.rank; d++) {
+        bool between = d > 0 && d < type.rank - 1;
+        factor[d] = between && type.dim[d] % 2 == 0   ? 2
+                    : between && type.dim[d] % 3 == 0 ? 3
+                                                      : 1;
+        small.dim[d] /= factor[d];
+    }
+    AqAttr attr = aq_ints(AQ_KEY_FACTOR, factor, type.rank);
+    AqId x = add_arg(k, small);
+    return aq_build(k->body, AQ_OP_repeat, NULL, &x, 1, &attr, 1);
 }
 
 /* An operand of that type: an arg, a piece of one, or an expression. */
 static AqId operand(Suite *s, Kernel *k, AqType type, int kind)
 {
     if (kind == 1)
-        return normalised(k, type);
+        return normalised(k, type, add_arg(k, type));
+    if (kind == 4)
+        return normalised(k, type, joined(s, k, type));
+    if (kind == 5)
+        return repeated(k, type);
     if (kind == 2) { /* the middle of a wider tensor */
         AqType wide = type;
         int64_t start[AQ_MAX_RANK], step[AQ_MAX_RANK];
@@ -643,6 +681,20 @@ static void winograd_convolutions(void **state)
     check_suite(s);
 }
 
+/* Evaluated by the tasks that need them: rows, windows, strips. */
+static void evaluated_operands(void **state)
+{
+    static const int kinds[] = {1, 4, 5};
+    (void)state;
+    Suite *s = begin_suite(15);
+    for (int i = 0; i < 27; i++) {
+        matmul_case(s, kinds[i % 3], 0);
+        conv_case(s, i % 3, kinds[i / 3 % 3], 0);
+        conv_case(s, 2, kinds[i % 3], 0);
+    }
+    check_suite(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -652,6 +704,7 @@ int main(void)
         cmocka_unit_test(moved_operands),
         cmocka_unit_test(prologues_and_epilogues),
         cmocka_unit_test(winograd_convolutions),
+        cmocka_unit_test(evaluated_operands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

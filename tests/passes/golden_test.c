@@ -23,7 +23,7 @@ static const char *const folder = AQ_SOURCE_DIR "/tests/passes/golden";
 
 /* ---- passes ---- */
 
-/* Appends d loss / d input for every f32 input, as outputs d_NAME. */
+/* Appends d loss / d x for every f32 input and parameter, as outputs d_NAME. */
 static AqStatus gradient(const AqGraph *in, AqGraph *out, AqPassContext *cx)
 {
     AqId map[256], wrt[256], gradients[256];
@@ -32,7 +32,8 @@ static AqStatus gradient(const AqGraph *in, AqGraph *out, AqPassContext *cx)
     for (AqId id = 0; id < in->count; id++) {
         map[id] = aq_graph_copy_node(out, in, id, map);
         const AqNode *node = aq_node(in, id);
-        if (node->op == AQ_OP_input && node->type.element == AQ_F32)
+        bool wanted = node->op == AQ_OP_input || node->op == AQ_OP_param;
+        if (wanted && node->type.element == AQ_F32)
             wrt[n++] = map[id];
     }
     aq_gradient_nodes(out, map[in->outputs[0].node], wrt, n, gradients);
