@@ -177,13 +177,14 @@ static void print_header(const char *last)
 }
 
 /* Small kernels that run one after another on one thread are timed together,
- * as the first of them: the others then have no rates. */
+ * as the first of them: the others, far beyond any limit, have no rates. */
 static void print_group(const Report *r, const Group *g)
 {
+    bool timed = g->limit < 10 * g->seconds;
     char work[16] = "", rest[40] = "", line[LINE + 1];
-    if (g->seconds > 0 && g->flops > 0)
+    if (timed && g->flops > 0)
         snprintf(work, sizeof work, "%.1f", g->flops / g->seconds / 1e9);
-    if (g->seconds > 0)
+    if (timed)
         snprintf(rest, sizeof rest, "%.1f %5.0f%%", g->bytes / g->seconds / 1e9,
                  100 * g->limit / g->seconds);
     snprintf(line, sizeof line, "%5d %9.3f %5.1f%% %8s %13s  %s  %s", g->count,
