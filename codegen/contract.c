@@ -113,6 +113,33 @@ AqStatus aq_contract_link_packing(AqCodePlan *plan, bool in_rows,
         error);
 }
 
+AqStatus aq_contract_link_micros(AqCodePlan *plan, const AqMicroKey *like,
+                                 const bool *used, int64_t n,
+                                 const AqTarget *target, size_t micros,
+                                 AqError *error)
+{
+    int64_t columns = aq_tile_columns(target), vector = target->vector;
+    int64_t whole = n >= columns ? columns / vector : 0;
+    int64_t rest = (n % columns + vector - 1) / vector;
+    for (int i = 0; i < AQ_MOST_VECTORS * (AQ_MOST_ROWS + 1); i++) {
+        int vectors = 1 + i / (AQ_MOST_ROWS + 1), rows = i % (AQ_MOST_ROWS + 1);
+        if (!used[rows] || (vectors != whole && vectors != rest))
+            continue;
+        AqMicroKey *key =
+            aq_arena_copy(aq_code_plan_arena(plan), like, sizeof *like);
+        if (!key)
+            return aq_no_memory(error, sizeof *key);
+        key->rows = rows;
+        key->vectors = vectors;
+        int unit = aq_code_plan_unit(plan, "micro", key, sizeof *key,
+                                     aq_emit_micro, key);
+        if (aq_contract_link(plan, micros + (size_t)i * sizeof(AqMicroFn *),
+                             unit, error))
+            return error->status;
+    }
+    return AQ_OK;
+}
+
 static AqStatus link_epilogue(AqCodePlan *plan, const AqContractKernel *k,
                               int64_t columns, size_t offset, AqError *error)
 {

@@ -12,7 +12,7 @@
  *   contract_panels.c   operands into panels
  *   contract_pack.c     leaves that copy, transpose and evaluate operands
  *   contract_store.c    the leaf that writes a tile through the epilogue
- *   micro.c             the register tile: R rows by two vectors of columns
+ *   micro.c             the register tile: rows by vectors of columns
  *
  * Images.  A's element at grid point (n, y, x), tap (ty, tx) and channel j is
  *
@@ -28,10 +28,11 @@
 #include "codegen/emit.h"
 
 enum {
-    AQ_KC = 256,             /* the largest block of k */
-    AQ_ROW = AQ_KC + 16,     /* floats from row to row of an A panel */
-    AQ_MOST_TAPS = 64,       /* whose segments are kept for a whole pass */
-    AQ_MOST_ROWS = 12,       /* of a register tile */
+    AQ_KC = 256,         /* the largest block of k */
+    AQ_ROW = AQ_KC + 16, /* floats from row to row of an A panel */
+    AQ_MOST_TAPS = 64,   /* whose segments are kept for a whole pass */
+    AQ_MOST_ROWS = 12,
+    AQ_MOST_VECTORS = 4,     /* of a register tile */
     AQ_FIRST_FLOATS = 32768, /* that one task evaluates */
     AQ_PACK_K = 512,         /* rows of k that one task of packing takes */
 };
@@ -85,6 +86,19 @@ typedef void AqEvaluatePartFn(void *const *buffers, const int64_t *index,
 typedef void AqStoreFn(void *const *buffers, const float *tile,
                        const int64_t *index, int64_t step, int64_t rows,
                        int64_t columns);
+
+/* Register tiles of all sizes that a contraction needs. */
+typedef struct AqMicros {
+    AqMicroFn *of[AQ_MOST_VECTORS][AQ_MOST_ROWS + 1]; /* [vectors - 1][rows] */
+} AqMicros;
+
+/* That for a strip which begins `left` columns before the last. */
+static inline AqMicroFn *aq_micro_of(const AqMicros *micros, int64_t left,
+                                     int64_t columns, int64_t vector,
+                                     int height)
+{
+    return micros->of[(AQ_MIN(left, columns) - 1) / vector][height];
+}
 
 /* micro.c */
 typedef struct AqMicroKey {
@@ -146,6 +160,12 @@ const char *aq_blas_version(void);
 /* Links the stage made last to a unit, at `offset` of its closure. */
 AqStatus aq_contract_link(AqCodePlan *plan, size_t offset, int unit,
                           AqError *error);
+/* Register tiles of the heights `used`, for all strips of `n` columns; `like`
+ * says the rest, `micros` where they lie in the closure. */
+AqStatus aq_contract_link_micros(AqCodePlan *plan, const AqMicroKey *like,
+                                 const bool *used, int64_t n,
+                                 const AqTarget *target, size_t micros,
+                                 AqError *error);
 /* The leaf that evaluates operand `which`: an AqEvaluateFn, or with `part` an
  * AqEvaluatePartFn. */
 AqStatus aq_contract_link_evaluate(AqCodePlan *plan, const AqContractKernel *k,
@@ -253,7 +273,7 @@ typedef struct AqContraction {
     int64_t tasks[4];                  /* first, pack, run, reduce */
     int64_t window;                    /* floats into the scratch */
     AqOperand operand[2];              /* A, B */
-    AqMicroFn *micro[2][AQ_MOST_ROWS + 1]; /* [vectors - 1][height] */
+    AqMicros micro;
     AqPacking packing;
     AqStoring storing;
     int32_t n_parts;

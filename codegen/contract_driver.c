@@ -326,7 +326,8 @@ static void run_tile(const Pass *pass, int64_t tile, const float *a,
         const float *b = strip_at(pass, strip, &stride);
         AqLines lines = aq_lines_ahead(&pass->ahead, call++, b);
         float *sums = sums_at(pass, tile, strip);
-        AqMicroFn *micro = c->micro[left > c->vector][height];
+        AqMicroFn *micro =
+            aq_micro_of(&c->micro, left, c->tile_columns, c->vector, height);
         if (segments)
             micro(a, b, sums, segments->stride, stride, !pass->first,
                   segments->at, segments->count, lines.from, lines.stride);

@@ -76,12 +76,12 @@ AqStatus aq_emit_copy(AqEmit *e, const void *context)
 
 AqStatus aq_emit_panel(AqEmit *e, const void *context)
 {
-    enum { VECTORS = 2 };
     (void)context;
     LLVMTypeRef parameters[] = {e->pointer, e->i64, e->pointer, e->i64, e->i64};
     aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
-    LLVMValueRef mask[VECTORS], place[VECTORS];
-    for (int v = 0; v < VECTORS; v++) {
+    LLVMValueRef mask[AQ_MOST_VECTORS], place[AQ_MOST_VECTORS];
+    int vectors = aq_tile_columns(e->target) / e->lanes;
+    for (int v = 0; v < vectors; v++) {
         place[v] = aq_i64(e, (int64_t)v * e->lanes);
         mask[v] = aq_mask(
             e, LLVMBuildSub(e->builder, param(e, 4), place[v], ""), e->lanes);
@@ -91,7 +91,7 @@ AqStatus aq_emit_panel(AqEmit *e, const void *context)
     LLVMValueRef from = float_at_row(e, param(e, 0), rows.counter, param(e, 1));
     LLVMValueRef to = float_at_row(e, param(e, 2), rows.counter,
                                    aq_i64(e, aq_tile_columns(e->target)));
-    for (int v = 0; v < VECTORS; v++)
+    for (int v = 0; v < vectors; v++)
         aq_store(
             e, aq_load_masked(e, e->vf32, float_at(e, from, place[v]), mask[v]),
             float_at(e, to, place[v]));

@@ -1,7 +1,7 @@
 /* The leaf that writes a tile: the kernel's results where the contraction's
  * value lies in the tile, everything else of the body evaluated in place.
  *
- *   for each row of the tile:  for both vectors:  results[...] = body(tile) */
+ *   for each row of the tile:  for its vectors:  results[...] = body(tile) */
 #include "codegen/contract.h"
 
 typedef struct Store {
@@ -90,11 +90,12 @@ static AqIndex column_index(Store *s, int v)
     if (s->code->columns != width) { /* groups */
         base = aq_index_variable(t, s->start[last], 0, width - 1, 0);
     } else {
+        int64_t columns = aq_tile_columns(s->e->target);
         LLVMValueRef strip = LLVMBuildSDiv(s->e->builder, s->start[last],
-                                           aq_i64(s->e, 2 * lanes), "");
+                                           aq_i64(s->e, columns), "");
         AqIndex number =
-            aq_index_variable(t, strip, 0, (width - 1) / (2 * lanes), 0);
-        base = aq_index_scale(t, number, 2 * lanes);
+            aq_index_variable(t, strip, 0, (width - 1) / columns, 0);
+        base = aq_index_scale(t, number, columns);
     }
     base = aq_index_add(t, base, aq_index_constant(t, (int64_t)v * lanes));
     return aq_index_vector(t, base, width);
@@ -162,9 +163,9 @@ static AqStatus store_expr(Store *s)
 static void store_strip(Store *s, LLVMValueRef *out, int64_t count)
 {
     AqEmit *e = s->e;
-    AqIndex columns[2];
-    LLVMValueRef mask[2] = {NULL};
-    int vectors = count > e->lanes ? 2 : 1;
+    AqIndex columns[AQ_MOST_VECTORS];
+    LLVMValueRef mask[AQ_MOST_VECTORS] = {NULL};
+    int vectors = (int)((count + e->lanes - 1) / e->lanes);
     for (int v = 0; v < vectors; v++) {
         int64_t left = count - (int64_t)v * e->lanes;
         columns[v] = column_index(s, v);
@@ -188,7 +189,7 @@ AqStatus aq_emit_tile_store(AqEmit *e, const void *context)
     for (int i = 0; i < code->body->n_outputs; i++)
         out[i] = buffer(e, LLVMGetParam(e->function, PARAM_BUFFERS),
                         code->n_inputs + i);
-    int64_t strip = 2 * e->lanes, left = code->columns % strip;
+    int64_t strip = aq_tile_columns(e->target), left = code->columns % strip;
     if (code->columns >= strip && left > 0) {
         LLVMBasicBlockRef whole = aq_emit_block(e, "whole");
         LLVMBasicBlockRef part = aq_emit_block(e, "part");

@@ -276,38 +276,16 @@ static void mark_heights(const AqContraction *c, bool *used)
     }
 }
 
-static AqStatus link_micro(AqCodePlan *plan, const AqContraction *c,
-                           AqError *error)
+static AqStatus link_micro(AqCodePlan *plan, const Contract *k, AqError *error)
 {
+    const AqContraction *c = k->c;
     bool used[AQ_MOST_ROWS + 1] = {false};
     mark_heights(c, used);
-    int64_t n = c->parts[0].n, left = n % c->tile_columns;
-    bool wide = n >= c->tile_columns || left > c->vector;
-    bool narrow = left > 0 && left <= c->vector;
-    for (int vectors = 1; vectors <= 2; vectors++) {
-        if (!(vectors == 1 ? narrow : wide))
-            continue;
-        for (int i = 1; i <= AQ_MOST_ROWS; i++) {
-            if (!used[i])
-                continue;
-            AqMicroKey *key = AQ_NEW(aq_code_plan_arena(plan), AqMicroKey);
-            if (!key)
-                return aq_no_memory(error, sizeof *key);
-            *key = (AqMicroKey){.panel = c->panel,
-                                .rows = i,
-                                .vectors = vectors,
-                                .row = c->panel == AQ_PANEL_ROWS ? AQ_ROW : 0};
-            int unit = aq_code_plan_unit(plan, "micro", key, sizeof *key,
-                                         aq_emit_micro, key);
-            size_t offset =
-                offsetof(AqContraction, micro) +
-                ((size_t)(vectors - 1) * (AQ_MOST_ROWS + 1) + (size_t)i) *
-                    sizeof(AqMicroFn *);
-            if (aq_contract_link(plan, offset, unit, error))
-                return error->status;
-        }
-    }
-    return AQ_OK;
+    AqMicroKey like = {.panel = c->panel,
+                       .row = c->panel == AQ_PANEL_ROWS ? AQ_ROW : 0};
+    return aq_contract_link_micros(plan, &like, used, c->parts[0].n,
+                                   k->kernel->target,
+                                   offsetof(AqContraction, micro), error);
 }
 
 static AqStatus link_packing(AqCodePlan *plan, const AqContraction *c,
@@ -352,7 +330,7 @@ static AqStatus link_stage(AqCodePlan *plan, const Contract *k, int stage,
         link_packing(plan, c, error);
         break;
     case STAGE_RUN:
-        if (link_micro(plan, c, error) || link_storing(plan, k, error) ||
+        if (link_micro(plan, k, error) || link_storing(plan, k, error) ||
             link_evaluate(plan, k, 0, false, error) ||
             link_evaluate(plan, k, 1, false, error))
             break;

@@ -8,7 +8,7 @@
  * FMA. */
 #include "codegen/contract.h"
 
-enum { MOST_ACCUMULATORS = 24, MOST_VECTORS = 2, UNROLL = 4 };
+enum { MOST_ACCUMULATORS = 24, UNROLL = 4 };
 
 typedef struct Micro {
     AqEmit *e;
@@ -66,7 +66,7 @@ static void step(Micro *m, Flow *flow, int u)
 {
     AqEmit *e = m->e;
     int vectors = m->key->vectors;
-    LLVMValueRef b[MOST_VECTORS];
+    LLVMValueRef b[AQ_MOST_VECTORS];
     if (u % 2)
         fetch_ahead(m, flow);
     for (int v = 0; v < vectors; v++)

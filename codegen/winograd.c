@@ -294,19 +294,6 @@ static AqStatus winograd_layout(const AqContractKernel *k,
 
 /* ---- units ---- */
 
-AqStatus aq_winograd_link_micro(AqCodePlan *plan, const AqMicroKey *wanted,
-                                size_t offset, AqError *error)
-{
-    AqMicroKey *key =
-        aq_arena_copy(aq_code_plan_arena(plan), wanted, sizeof *wanted);
-    if (!key)
-        return aq_no_memory(error, sizeof *key);
-    return aq_contract_link(
-        plan, offset,
-        aq_code_plan_unit(plan, "micro", key, sizeof *key, aq_emit_micro, key),
-        error);
-}
-
 static void mark_heights(const AqWinograd *w, bool *used)
 {
     for (int64_t block = 0; block < w->tiles.blocks; block++) {
@@ -320,28 +307,14 @@ static void mark_heights(const AqWinograd *w, bool *used)
     }
 }
 
-static AqStatus link_micro(AqCodePlan *plan, const AqWinograd *w,
-                           AqError *error)
+static AqStatus link_micro(AqCodePlan *plan, const Forward *f, AqError *error)
 {
-    int64_t left = w->part.n % w->packing.columns;
-    bool narrow = left > 0 && left <= w->packing.vector;
-    bool wide = w->part.n >= w->packing.columns || left > w->packing.vector;
     bool used[AQ_MOST_ROWS + 1] = {false};
-    mark_heights(w, used);
-    for (int i = 0; i < 2 * (AQ_MOST_ROWS + 1); i++) {
-        int vectors = 1 + i / (AQ_MOST_ROWS + 1), rows = i % (AQ_MOST_ROWS + 1);
-        if (!used[rows] || !(vectors == 2 ? wide : narrow))
-            continue;
-        AqMicroKey key = {.panel = AQ_PANEL_ROWS,
-                          .rows = rows,
-                          .vectors = vectors,
-                          .row = (int32_t)w->row};
-        size_t at =
-            offsetof(AqWinograd, micro) + (size_t)i * sizeof(AqMicroFn *);
-        if (aq_winograd_link_micro(plan, &key, at, error))
-            return error->status;
-    }
-    return AQ_OK;
+    mark_heights(&f->w, used);
+    AqMicroKey like = {.panel = AQ_PANEL_ROWS, .row = (int32_t)f->w.row};
+    return aq_contract_link_micros(plan, &like, used, f->w.part.n,
+                                   f->k->kernel->target,
+                                   offsetof(AqWinograd, micro), error);
 }
 
 static AqStatus link_weights(AqCodePlan *plan, const AqWinograd *w,
@@ -367,7 +340,7 @@ static AqStatus link_tiles(AqCodePlan *plan, const Forward *f, AqError *error)
 static AqStatus link_run(AqCodePlan *plan, const Forward *f, AqError *error)
 {
     const AqWinograd *w = &f->w;
-    if (link_micro(plan, w, error) ||
+    if (link_micro(plan, f, error) ||
         (!w->share_v && link_tiles(plan, f, error)) ||
         (!w->share_u && link_weights(plan, w, error)) ||
         aq_winograd_link_transform(plan, AQ_TRANSFORM_OUTPUT,

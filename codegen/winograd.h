@@ -99,8 +99,6 @@ AqStatus aq_winograd_link_image(AqCodePlan *plan, const AqContractKernel *k,
 /* For pieces of that many floats, of which the same place is used in turn: such
  * that they lie in different sets of the cache. */
 int64_t aq_point_stride(int64_t floats);
-AqStatus aq_winograd_link_micro(AqCodePlan *plan, const AqMicroKey *key,
-                                size_t offset, AqError *error);
 
 /* ---- winograd_weight.c ---- */
 

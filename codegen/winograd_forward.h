@@ -27,7 +27,7 @@ typedef struct AqWinograd {
     AqPacking packing;
     AqStoring storing;
     AqTransformFn *transform_input, *transform_weight, *transform_output;
-    AqMicroFn *micro[2][AQ_MOST_ROWS + 1]; /* [two vectors][height] */
+    AqMicros micro;
 } AqWinograd;
 
 static inline float *aq_winograd_work(const AqWinograd *w, void *const *buffers)

@@ -114,9 +114,10 @@ static void add_tiles(const AqWinogradWeight *w, const Block *block,
                              row % a_panel * w->tile_rows;
             AqSegment all = {.count = count};
             int height = aq_packed_height(rows_of(w, row), (int)w->tile_rows);
-            w->micro[left > w->vector][height](
-                a, b, sums_at(w, block, m, row, strip), w->panel, w->columns,
-                from > block->tile0, &all, 1, ahead, LINE);
+            AqMicroFn *micro =
+                aq_micro_of(&w->micro, left, w->columns, w->vector, height);
+            micro(a, b, sums_at(w, block, m, row, strip), w->panel, w->columns,
+                  from > block->tile0, &all, 1, ahead, LINE);
             ahead += count / 2 * LINE;
         }
     }

@@ -180,31 +180,19 @@ static AqStatus link_tiles(AqCodePlan *plan, const Weight *f, AqError *error)
     return AQ_OK;
 }
 
-static AqStatus link_micro(AqCodePlan *plan, const AqWinogradWeight *w,
-                           AqError *error)
+static AqStatus link_micro(AqCodePlan *plan, const Weight *f, AqError *error)
 {
-    int64_t left = w->image[AQ_WINOGRAD_DY].channels % w->columns;
-    int64_t rows_left = w->image[AQ_WINOGRAD_X].channels % w->tile_rows;
-    bool whole = w->image[AQ_WINOGRAD_X].channels >= w->tile_rows;
-    int height[2] = {whole ? (int)w->tile_rows : 0,
-                     rows_left ? aq_packed_height(rows_left, (int)w->tile_rows)
-                               : 0};
-    bool used[2] = {left > 0 && left <= w->vector,
-                    left > w->vector ||
-                        w->image[AQ_WINOGRAD_DY].channels >= w->columns};
-    for (int i = 0; i < 4; i++) {
-        int wide = i / 2, rows = height[i % 2];
-        if (!used[wide] || !rows || (i % 2 && rows == height[0]))
-            continue;
-        AqMicroKey key = {
-            .panel = AQ_PANEL_K, .rows = rows, .vectors = 1 + wide};
-        size_t at =
-            offsetof(AqWinogradWeight, micro) +
-            (size_t)(wide * (AQ_MOST_ROWS + 1) + rows) * sizeof(AqMicroFn *);
-        if (aq_winograd_link_micro(plan, &key, at, error))
-            return error->status;
-    }
-    return AQ_OK;
+    const AqWinogradWeight *w = &f->w;
+    int64_t channels = w->image[AQ_WINOGRAD_X].channels;
+    int64_t left = channels % w->tile_rows;
+    bool used[AQ_MOST_ROWS + 1] = {false};
+    used[w->tile_rows] = channels >= w->tile_rows;
+    if (left)
+        used[aq_packed_height(left, (int)w->tile_rows)] = true;
+    AqMicroKey like = {.panel = AQ_PANEL_K};
+    return aq_contract_link_micros(
+        plan, &like, used, w->image[AQ_WINOGRAD_DY].channels,
+        f->k->kernel->target, offsetof(AqWinogradWeight, micro), error);
 }
 
 static AqStatus link_storing(AqCodePlan *plan, const Weight *f, AqError *error)
@@ -216,7 +204,7 @@ static AqStatus link_storing(AqCodePlan *plan, const Weight *f, AqError *error)
 
 static AqStatus link_run(AqCodePlan *plan, const Weight *f, AqError *error)
 {
-    if (link_micro(plan, &f->w, error) ||
+    if (link_micro(plan, f, error) ||
         aq_winograd_link_transform(plan, AQ_TRANSFORM_WEIGHT_GRADIENT,
                                    offsetof(AqWinogradWeight, transform_back),
                                    error))

@@ -26,7 +26,7 @@ typedef struct AqWinogradWeight {
     int64_t v_at, d_at, v_point, d_point, m_point;
     AqStoring storing;
     AqTransformFn *transform[2], *transform_back;
-    AqMicroFn *micro[2][AQ_MOST_ROWS + 1]; /* [two vectors][height] */
+    AqMicros micro;
 } AqWinogradWeight;
 
 AqTaskFn aq_winograd_weight_tiles, aq_winograd_weight_run,
