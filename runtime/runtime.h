@@ -118,7 +118,7 @@ int64_t aq_compiled_scratch(const AqCompiled *program); /* of all threads */
 int64_t aq_compiled_bytes(const AqCompiled *program);   /* scratch and arena */
 /* Those and the arrays of `memory` that were not there (before it compiles). */
 int64_t aq_compiled_needed(const AqCompiled *program);
-double aq_compiled_flops(const AqCompiled *program);    /* useful, a run */
+double aq_compiled_flops(const AqCompiled *program); /* useful, a run */
 /* Kernel by kernel, for profiles: the graph of kernels, and for each of the
  * plan's steps the seconds that one more run takes. */
 const AqGraph *aq_compiled_graph(const AqCompiled *program);

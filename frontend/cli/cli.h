@@ -144,9 +144,9 @@ AqStatus aq_cli_bench_sample(AqCli *cli, const AqTask *task,
 AqStatus aq_cli_bench_kernels(AqCli *cli, AqCompiled *program, int threads,
                               double peak);
 
-/* train.c, sample.c, graph.c, info.c, bench.c, version.c */
+/* train.c, sample.c, graph.c, info.c, bench.c, plan.c, version.c */
 extern const AqCliCommand aq_cli_train, aq_cli_sample, aq_cli_graph,
-    aq_cli_info, aq_cli_bench;
+    aq_cli_info, aq_cli_bench, aq_cli_plan;
 int aq_cli_version(void);
 
 #endif
