@@ -24,10 +24,31 @@ typedef struct AqTuning {
     int count;
 } AqTuning;
 
+/* What a kernel needs beside its values; codegen says it (aq_kernel_layout). */
+typedef struct AqNeeds {
+    int64_t workspace; /* bytes shared by its tasks */
+    int64_t kept;      /* bytes of a second workspace */
+    bool keep;         /* that one keeps its values from run to run */
+} AqNeeds;
+
+typedef struct AqPlan AqPlan;
+
+/* How much memory a program may take; who allocates knows what else there is.
+ */
+typedef struct AqBudget {
+    /* Fills needs[id] of each kernel. */
+    AqStatus (*needs)(void *context, const AqGraph *kernels, AqNeeds *needs,
+                      AqError *error);
+    /* Bytes for the arena, all other memory being that of the plan. */
+    int64_t (*room)(void *context, const AqPlan *plan);
+    void *context;
+} AqBudget;
+
 typedef struct AqPassContext {
     const AqTarget *target;
     const char *algorithm;  /* wanted wherever it suits; NULL: as tables say */
     const AqTuning *tuning; /* may be NULL */
+    const AqBudget *budget; /* NULL: as much as there is */
     AqError *error;
 } AqPassContext;
 
@@ -109,6 +130,29 @@ AqStatus aq_hoist(const AqGraph *in, const AqRepeat *repeat, AqHoisted *result,
                   AqError *error);
 void aq_hoisted_free(AqHoisted *hoisted);
 
+/* ---- cost.c ---- */
+
+/* What a machine can do, all threads together. */
+typedef struct AqSpeed {
+    double flops;  /* fused multiply-adds, two operations each, a second */
+    double bytes;  /* of memory, read or written, a second */
+    double launch; /* seconds from one kernel to the next */
+} AqSpeed;
+
+/* That of a middling machine of two cores: fixed, for choices. */
+AqSpeed aq_speed_of(const AqTarget *target);
+/* About how long a kernel takes. */
+double aq_kernel_seconds(const AqGraph *graph, AqId kernel,
+                         const AqSpeed *speed);
+
+/* ---- recompute.c, recompute_rehearse.c ---- */
+
+/* Drops values and computes them again where they are needed, until the arena
+ * fits into the budget at the least cost in time; where it cannot, it becomes
+ * as small as can be.  What is computed again has a copy number.
+ * Keeps: values of outputs, to the bit. */
+AqPassFn aq_recompute;
+
 /* ---- pipeline.c ---- */
 
 typedef struct AqPass {
@@ -152,13 +196,6 @@ typedef struct AqBuffer {
     int64_t offset; /* bytes */
 } AqBuffer;
 
-/* What a kernel needs beside its values; codegen says it (aq_kernel_layout). */
-typedef struct AqNeeds {
-    int64_t workspace; /* bytes shared by its tasks */
-    int64_t kept;      /* bytes of a second workspace */
-    bool keep;         /* that one keeps its values from run to run */
-} AqNeeds;
-
 typedef struct AqStep {
     AqId kernel;      /* AQ_NO_NODE: copy buffers[0] to buffers[1] */
     int first, count; /* in `buffers`: inputs, results, workspaces if any */
@@ -171,7 +208,7 @@ typedef struct AqPlannedOutput {
     AqBuffer buffer;
 } AqPlannedOutput;
 
-typedef struct AqPlan {
+struct AqPlan {
     AqArena *arena;
     const AqGraph *graph;
     AqBase *bases;
@@ -184,7 +221,14 @@ typedef struct AqPlan {
     int n_outputs;
     int64_t arena_bytes; /* what base 0 needs */
     int64_t live_bytes;  /* the largest sum of values alive at once */
-} AqPlan;
+};
+
+/* What is taken in the arena for so many bytes: lines of the cache are whole.
+ */
+static inline int64_t aq_padded(int64_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
 
 /* Places the values of a graph of kernels.  needs[id] belongs to kernel node
  * id.  The graph must outlive the plan. */

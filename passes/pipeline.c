@@ -9,6 +9,7 @@ const AqPass aq_pipeline[] = {
     {"tidy", aq_simplify, "split leaves reshapes"},
     {"fuse", aq_fuse, "what is not stored need not be read"},
     {"choose", aq_choose, "sizes of scratch memory depend on the algorithm"},
+    {"recompute", aq_recompute, "sizes and times are those of kernels"},
 };
 const int aq_pipeline_count = AQ_COUNT(aq_pipeline);
 
@@ -77,10 +78,13 @@ AqGraph *aq_optimize(const AqGraph *graph, const AqPipelineOptions *options,
                            .algorithm =
                                o->algorithm ? o->algorithm : cx->algorithm,
                            .tuning = o->tuning ? o->tuning : cx->tuning,
+                           .budget = cx->budget,
                            .error = cx->error};
     const AqGraph *now = graph;
     AqGraph *kept = NULL; /* `now` where it is ours */
     for (int i = 0; i < aq_pipeline_count; i++) {
+        if (aq_pipeline[i].run == aq_recompute && !inner.budget)
+            continue;
         double start = aq_seconds();
         AqGraph *next = run_pass(&aq_pipeline[i], now, o->verify, &inner);
         aq_graph_free(kept);

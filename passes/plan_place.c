@@ -1,21 +1,27 @@
 /* Offsets in the arena, so that blocks alive at one time do not overlap.
  *
  * Blocks are placed one by one, each at the lowest offset that is free through
- * its life.  What comes of it depends on the order: several are tried, and the
- * smallest arena is kept.  A concat is placed whole, but only its parts are
- * in the way of others, each from the step that writes it. */
+ * its life.  What comes of it depends on the order: several are tried, each
+ * improved by letting the block that ends highest go earlier, and the smallest
+ * arena is kept.  Small blocks, which are many, come last and fill the gaps.
+ * A concat is placed whole, but only its parts are in the way
+ * of others, each from the step that writes it. */
 #include "passes/plan.h"
 
 #include <stdlib.h>
 
-enum { ALIGNMENT = 64, GOOD_ENOUGH = 102 }; /* bytes; percent of the bound */
+enum {
+    GOOD_ENOUGH = 102, /* percent of the bound */
+    PATIENCE = 6,      /* improvements tried in vain */
+    SMALL = 4096,      /* a block is: the bound over this */
+};
 
 typedef struct Placer {
     AqBlock *blocks;
     int count, steps;
-    AqBlock **order, **placed;
-    int n_order, n_placed;
-    int64_t size;
+    AqBlock **order, **placed, **best;
+    int n_order, n_large, n_placed;
+    int64_t size, best_size; /* 0: none yet */
 } Placer;
 
 /* ---- orders ---- */
@@ -69,11 +75,6 @@ static int by_start(const void *a, const void *b)
 
 /* ---- placing ---- */
 
-static int64_t padded(int64_t bytes)
-{
-    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-}
-
 /* The lowest offset at which `block` meets none of those placed before it;
  * `placed` is in the order of offsets. */
 static int64_t lowest_gap(const Placer *p, const AqBlock *block)
@@ -83,9 +84,9 @@ static int64_t lowest_gap(const Placer *p, const AqBlock *block)
         const AqBlock *other = p->placed[i];
         if (other->first > block->last || block->first > other->last)
             continue;
-        if (other->offset - offset >= padded(block->bytes))
+        if (other->offset - offset >= aq_padded(block->bytes))
             break;
-        offset = AQ_MAX(offset, padded(other->offset + other->bytes));
+        offset = AQ_MAX(offset, aq_padded(other->offset + other->bytes));
     }
     return offset;
 }
@@ -101,7 +102,7 @@ static void put(Placer *p, AqBlock *block)
 static void place(Placer *p, AqBlock *b)
 {
     b->offset = lowest_gap(p, b);
-    p->size = AQ_MAX(p->size, b->offset + padded(b->bytes));
+    p->size = AQ_MAX(p->size, b->offset + aq_padded(b->bytes));
     if (b->parts == 0)
         put(p, b);
     for (int k = 1; k <= b->parts; k++) {
@@ -110,22 +111,60 @@ static void place(Placer *p, AqBlock *b)
     }
 }
 
-static void place_in_order(Placer *p,
-                           int (*compare)(const void *, const void *))
+static void place_first(Placer *p, int count)
 {
     p->n_placed = 0;
     p->size = 0;
-    qsort(p->order, (size_t)p->n_order, sizeof *p->order, compare);
-    for (int i = 0; i < p->n_order; i++)
+    for (int i = 0; i < count; i++)
         place(p, p->order[i]);
 }
 
+/* Whether it is the smallest so far; its order is remembered then. */
+static bool place_large(Placer *p)
+{
+    place_first(p, p->n_large);
+    if (p->best_size && p->size >= p->best_size)
+        return false;
+    p->best_size = p->size;
+    for (int i = 0; i < p->n_large; i++)
+        p->best[i] = p->order[i];
+    return true;
+}
+
+/* The block that ends highest goes half way to the front. */
+static void promote(Placer *p)
+{
+    int top = 0;
+    for (int i = 0; i < p->n_large; i++)
+        if (p->order[i]->offset + aq_padded(p->order[i]->bytes) == p->size) {
+            top = i;
+            break;
+        }
+    AqBlock *block = p->order[top];
+    for (int i = top; i > top / 2; i--)
+        p->order[i] = p->order[i - 1];
+    p->order[top / 2] = block;
+}
+
+static void try_order(Placer *p, int64_t enough,
+                      int (*compare)(const void *, const void *))
+{
+    qsort(p->order, (size_t)p->n_large, sizeof *p->order, compare);
+    place_large(p);
+    for (int vain = 0; vain < PATIENCE && p->best_size > enough; vain++) {
+        promote(p);
+        if (place_large(p))
+            vain = -1;
+    }
+}
+
 /* Parts come with their concat. */
-static void list_blocks(Placer *p)
+static void list_blocks(Placer *p, bool large, int64_t small)
 {
     for (int i = 0; i < p->count; i++) {
         const AqBlock *b = &p->blocks[i];
-        if (b->base == 0 && b->last >= 0 && b->concat < 0)
+        if (b->base == 0 && b->last >= 0 && b->concat < 0 &&
+            (b->bytes > small) == large)
             p->order[p->n_order++] = &p->blocks[i];
     }
 }
@@ -149,30 +188,31 @@ void aq_place_blocks(AqBlock *blocks, int count, AqPlan *plan, AqArena *scratch,
                      AqError *error)
 {
     static int (*const orders[])(const void *, const void *) = {
-        by_size, by_area, by_life, by_start};
+        by_life, by_start, by_size, by_area};
     size_t n = (size_t)count + 1;
     Placer p = {.blocks = blocks,
                 .count = count,
                 .steps = plan->n_steps,
                 .order = AQ_NEW_ARRAY(scratch, AqBlock *, n),
-                .placed = AQ_NEW_ARRAY(scratch, AqBlock *, n)};
+                .placed = AQ_NEW_ARRAY(scratch, AqBlock *, n),
+                .best = AQ_NEW_ARRAY(scratch, AqBlock *, n)};
     int64_t *live = AQ_NEW_ARRAY(scratch, int64_t, (size_t)plan->n_steps + 2);
-    if (!p.order || !p.placed || !live) {
+    if (!p.order || !p.placed || !p.best || !live) {
         aq_no_memory(error, n * sizeof *p.order);
         return;
     }
-    list_blocks(&p);
     plan->live_bytes = live_bytes(&p, live);
-    int best = 0, last = 0;
-    for (int i = 0; i < AQ_COUNT(orders); i++) {
-        place_in_order(&p, orders[last = i]);
-        if (i == 0 || p.size < plan->arena_bytes) {
-            plan->arena_bytes = p.size;
-            best = i;
-        }
-        if (plan->arena_bytes <= plan->live_bytes / 100 * GOOD_ENOUGH)
-            break;
-    }
-    if (last != best)
-        place_in_order(&p, orders[best]);
+    list_blocks(&p, true, plan->live_bytes / SMALL);
+    p.n_large = p.n_order;
+    list_blocks(&p, false, plan->live_bytes / SMALL);
+    qsort(p.order + p.n_large, (size_t)(p.n_order - p.n_large), sizeof *p.order,
+          by_life);
+    int64_t enough = plan->live_bytes / 100 * GOOD_ENOUGH;
+    for (int i = 0; i < AQ_COUNT(orders) && p.n_large; i++)
+        if (i == 0 || p.best_size > enough)
+            try_order(&p, enough, orders[i]);
+    for (int i = 0; i < p.n_large; i++)
+        p.order[i] = p.best[i];
+    place_first(&p, p.n_order);
+    plan->arena_bytes = p.size;
 }

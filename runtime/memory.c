@@ -26,6 +26,12 @@ int64_t aq_whole_pages(int64_t bytes)
     return (AQ_MAX(bytes, (int64_t)1) + unit - 1) / unit * unit;
 }
 
+int64_t aq_pages_within(int64_t bytes)
+{
+    int64_t unit = bytes >= HUGE_PAGE ? HUGE_PAGE : 4096;
+    return bytes > 0 ? bytes / unit * unit : 0;
+}
+
 void *aq_pages(int64_t bytes, AqError *error)
 {
     size_t size = (size_t)aq_whole_pages(bytes);

@@ -4,6 +4,7 @@
  * shared with other programs; they are resolved once. */
 #include "runtime/runtime.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -30,6 +31,7 @@ struct AqCompiled {
     bool started; /* the first run is over */
     void **scratch;
     int64_t scratch_each;
+    int64_t memory_limit; /* for what is new; 0: none was given */
     AqCompiled *room; /* whose arena, and whose scratch, are used; or NULL */
     bool room_arena, room_scratch;
     double flops;
@@ -97,6 +99,24 @@ static AqNeeds *layouts(AqCompiled *c, const AqProgramSettings *settings,
     return needs;
 }
 
+/* The same for the passes, which do not count on keeping anything. */
+static AqStatus find_needs(void *context, const AqGraph *kernels,
+                           AqNeeds *needs, AqError *error)
+{
+    AqCompiled *c = context;
+    for (AqId id = 0; id < kernels->count; id++) {
+        if (aq_node(kernels, id)->op != AQ_OP_kernel)
+            continue;
+        AqKernelLayout layout;
+        if (aq_kernel_layout(kernels, id, &c->target, &layout, error))
+            return error->status;
+        needs[id] =
+            (AqNeeds){.workspace = layout.workspace, .kept = layout.kept};
+        c->scratch_each = AQ_MAX(c->scratch_each, layout.scratch);
+    }
+    return AQ_OK;
+}
+
 static int64_t machine_bytes(void)
 {
     return (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
@@ -114,29 +134,45 @@ int64_t aq_compiled_bytes(const AqCompiled *c)
 }
 
 /* Arrays that are there already are no new demand. */
-static int64_t needed_bytes(const AqCompiled *c)
+static int64_t array_bytes(const AqCompiled *c, const AqPlan *plan)
 {
-    int64_t needed = aq_compiled_bytes(c);
-    for (int i = 1; i < c->plan->n_bases; i++)
-        if (!aq_memory_find(c->memory, c->plan->bases[i].name, NULL))
-            needed += aq_whole_pages(c->plan->bases[i].bytes);
-    return needed;
+    int64_t bytes = 0;
+    for (int i = 1; i < plan->n_bases; i++)
+        if (!aq_memory_find(c->memory, plan->bases[i].name, NULL))
+            bytes += aq_whole_pages(plan->bases[i].bytes);
+    return bytes;
 }
 
-static AqStatus check_memory(const AqCompiled *c, int64_t limit, AqError *error)
+int64_t aq_compiled_needed(const AqCompiled *c)
 {
-    int64_t needed = needed_bytes(c);
-    bool given = limit > 0;
-    if (!given)
-        limit = machine_bytes();
+    return aq_compiled_bytes(c) + array_bytes(c, c->plan);
+}
+
+/* For the passes: what a budget leaves for the arena, or what is borrowed. */
+static int64_t room_of_arena(void *context, const AqPlan *plan)
+{
+    const AqCompiled *c = context;
+    int64_t beside = aq_compiled_scratch(c) + array_bytes(c, plan);
+    int64_t room = aq_pages_within(c->memory_limit - beside);
+    return c->room ? AQ_MAX(room, c->room->plan->arena_bytes) : room;
+}
+
+/* A budget that was given is kept by what the passes left, or cannot be. */
+static AqStatus check_memory(const AqCompiled *c, AqError *error)
+{
+    double needed = (double)aq_compiled_needed(c);
+    bool given = c->memory_limit > 0;
+    double limit = (double)(given ? c->memory_limit : machine_bytes());
     if (needed <= limit)
         return AQ_OK;
     return aq_fail(error, AQ_NO_MEMORY,
-                   "the program needs %.1f MiB, and %s %.1f: choose a smaller "
-                   "batch, size or model",
-                   (double)needed / (1 << 20),
-                   given ? "--memory allows" : "this machine has",
-                   (double)limit / (1 << 20));
+                   given ? "the program needs %.1f MiB at the least, and "
+                           "--memory allows %.1f: choose a smaller batch, "
+                           "size or model"
+                         : "the program needs %.1f MiB, and this machine has "
+                           "%.1f: give --memory to compute parts of it twice, "
+                           "or choose a smaller batch, size or model",
+                   ceil(needed / (1 << 20) * 10) / 10, limit / (1 << 20));
 }
 
 static AqStatus find_bases(AqCompiled *c, AqError *error)
@@ -298,8 +334,8 @@ static AqStatus plan_memory(AqCompiled *c, const AqProgramSettings *settings,
     c->plan = needs ? aq_plan(c->graph, needs, error) : NULL;
     if (!c->plan)
         return error->status;
-    int64_t limit = settings->memory_limit;
-    if (needed_bytes(c) > (limit > 0 ? limit : machine_bytes()) &&
+    int64_t limit = c->memory_limit;
+    if (aq_compiled_needed(c) > (limit > 0 ? limit : machine_bytes()) &&
         keeps_anything(c, needs)) {
         aq_plan_free(c->plan);
         keep_nothing(c, needs);
@@ -308,7 +344,7 @@ static AqStatus plan_memory(AqCompiled *c, const AqProgramSettings *settings,
     if (!c->plan)
         return error->status;
     borrow_room(c, settings);
-    return check_memory(c, limit, error);
+    return settings->plan_only ? AQ_OK : check_memory(c, error);
 }
 
 static AqStatus build(AqCompiled *c, const AqGraph *graph,
@@ -317,13 +353,19 @@ static AqStatus build(AqCompiled *c, const AqGraph *graph,
     c->target = settings->target;
     if (c->target.level == 0 && aq_target_host(0, &c->target, error))
         return error->status;
-    AqPassContext cx = {.target = &c->target, .error = error};
+    c->memory_limit = settings->memory_limit;
+    c->room = settings->room;
+    const AqBudget budget = {find_needs, room_of_arena, c};
+    AqPassContext cx = {.target = &c->target,
+                        .budget = c->memory_limit > 0 ? &budget : NULL,
+                        .error = error};
     c->flops = aq_graph_flops(graph);
     c->graph = aq_optimize(graph, &settings->passes, &cx);
     if (!c->graph)
         return error->status;
-    if (plan_memory(c, settings, error) ||
-        compile(c, &settings->compile, error) || find_bases(c, error) ||
+    if (plan_memory(c, settings, error) || settings->plan_only)
+        return error->status;
+    if (compile(c, &settings->compile, error) || find_bases(c, error) ||
         list_launches(c, error))
         return error->status;
     chain_launches(c->launches, c->n_launches, c->first_update);

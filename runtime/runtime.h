@@ -74,7 +74,8 @@ int64_t aq_memory_bytes(const AqMemory *memory);
 /* Whole pages, huge where the system likes; zeroed.  aq_pages_free. */
 void *aq_pages(int64_t bytes, AqError *error);
 void aq_pages_free(void *pages, int64_t bytes);
-int64_t aq_whole_pages(int64_t bytes); /* what is taken for so many */
+int64_t aq_whole_pages(int64_t bytes);  /* what is taken for so many */
+int64_t aq_pages_within(int64_t bytes); /* the most that takes no more */
 
 /* ---- program.c: a graph, compiled ---- */
 
@@ -94,6 +95,8 @@ typedef struct AqProgramSettings {
     /* Never runs at the same time: where its arena and scratch are large
      * enough they serve for both.  It lives longer. */
     AqCompiled *room;
+    bool plan_only; /* what it takes is known, but it cannot run; no budget is
+                     * enforced */
 } AqProgramSettings;
 
 /* Optimizes, plans and compiles.  States and inputs are arrays of `memory`
@@ -113,7 +116,9 @@ const AqPlan *aq_compiled_plan(const AqCompiled *program);
 const AqCodeStatistics *aq_compiled_code(const AqCompiled *program);
 int64_t aq_compiled_scratch(const AqCompiled *program); /* of all threads */
 int64_t aq_compiled_bytes(const AqCompiled *program);   /* scratch and arena */
-double aq_compiled_flops(const AqCompiled *program);    /* useful, a run */
+/* Those and the arrays of `memory` that were not there (before it compiles). */
+int64_t aq_compiled_needed(const AqCompiled *program);
+double aq_compiled_flops(const AqCompiled *program); /* useful, a run */
 /* Kernel by kernel, for profiles: the graph of kernels, and for each of the
  * plan's steps the seconds that one more run takes. */
 const AqGraph *aq_compiled_graph(const AqCompiled *program);

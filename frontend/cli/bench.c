@@ -166,6 +166,11 @@ static void print_json(const Bench *b)
            b->peak / 1e9, b->first, (long long)aq_peak_rss());
 }
 
+static double mebibytes(int64_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
 static void print_text(const Bench *b)
 {
     double rate = 3 * b->forward_flops / b->median;
@@ -181,8 +186,16 @@ static void print_text(const Bench *b)
     printf("work          %.1f GFLOP/s, %.0f %% of the FMA peak of %.1f\n",
            rate / 1e9, 100 * rate / b->peak, b->peak / 1e9);
     printf("first step    %.2f s after the start\n", b->first);
-    printf("memory        %.0f MiB at most\n",
+    const AqPlan *plan = aq_compiled_plan(b->program);
+    printf("memory        %.0f MiB at most, code and compiler included\n",
            (double)aq_peak_rss() / (1 << 20));
+    printf(
+        "planned       %.1f MiB: arrays %.1f, arena %.1f (%.2f of what is "
+        "alive at once), scratch %.1f\n",
+        mebibytes(aq_memory_bytes(b->memory) + aq_compiled_bytes(b->program)),
+        mebibytes(aq_memory_bytes(b->memory)), mebibytes(plan->arena_bytes),
+        (double)plan->arena_bytes / (double)AQ_MAX(plan->live_bytes, 1),
+        mebibytes(aq_compiled_scratch(b->program)));
 }
 
 static int bench(AqCli *cli)

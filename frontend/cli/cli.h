@@ -59,14 +59,15 @@ int aq_cli_choice(AqCli *cli, const char *option, int otherwise,
 /* common.c: what every command that compiles understands */
 #define AQ_CLI_COMPILE_OPTIONS                                                 \
     {"threads", "N", "threads (default: all processors)"},                     \
-        {"memory", "SIZE", "refuse to use more, such as 8G"},                  \
+        {"memory", "SIZE",                                                     \
+         "budget, such as 8G: parts are computed twice to keep it"},           \
         {"level", "3|4", "force AVX2 (3) or AVX-512 (4)"},                     \
         {"no-cache", NULL, "compile everything anew"},                         \
         {"algorithm", "NAME",                                                  \
          "force it on every contraction that it suits (for debugging)"},       \
         {"dump", "PASS",                                                       \
          "print the graph after a pass (input, simplify, "                     \
-         "split, tidy, fuse, choose)"},                                        \
+         "split, tidy, fuse, choose, recompute)"},                             \
         {"time-passes", NULL, "print what each pass takes"},                   \
     {                                                                          \
         "verify-passes", NULL,                                                 \
@@ -143,9 +144,9 @@ AqStatus aq_cli_bench_sample(AqCli *cli, const AqTask *task,
 AqStatus aq_cli_bench_kernels(AqCli *cli, AqCompiled *program, int threads,
                               double peak);
 
-/* train.c, sample.c, graph.c, info.c, bench.c, version.c */
+/* train.c, sample.c, graph.c, info.c, bench.c, plan.c, version.c */
 extern const AqCliCommand aq_cli_train, aq_cli_sample, aq_cli_graph,
-    aq_cli_info, aq_cli_bench;
+    aq_cli_info, aq_cli_bench, aq_cli_plan;
 int aq_cli_version(void);
 
 #endif

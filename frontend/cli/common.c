@@ -46,7 +46,11 @@ static void after_pass(void *context, const char *pass, const AqGraph *graph,
 
 static AqStatus check_dump(AqCli *cli, const char *dump)
 {
-    if (!dump || !strcmp(dump, "input") || aq_pass_named(dump))
+    const AqPass *pass = dump ? aq_pass_named(dump) : NULL;
+    if (pass && pass->run == aq_recompute && !aq_cli_given(cli, "memory"))
+        return aq_fail(&cli->error, AQ_BAD_INPUT,
+                       "--dump %s: this pass runs with --memory alone", dump);
+    if (!dump || !strcmp(dump, "input") || pass)
         return AQ_OK;
     AqText list = {0};
     for (int i = 0; i < aq_pipeline_count; i++)

@@ -7,7 +7,8 @@
 #include <string.h>
 
 static const AqCliCommand *const commands[] = {
-    &aq_cli_train, &aq_cli_sample, &aq_cli_graph, &aq_cli_info, &aq_cli_bench,
+    &aq_cli_train, &aq_cli_sample, &aq_cli_graph,
+    &aq_cli_info,  &aq_cli_bench,  &aq_cli_plan,
 };
 
 static void usage(FILE *out)

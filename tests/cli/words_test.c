@@ -128,7 +128,10 @@ static void test_values(void **state)
          "--tune chooses algorithms by itself: leave --algorithm out"},
         {TRAIN SMILEYS "--dump fus", 1,
          "--dump fus: there is no such pass (there are: input, simplify, "
-         "split, tidy, fuse, choose)"},
+         "split, tidy, fuse, choose, "
+         "recompute)"},
+        {TRAIN SMILEYS "--dump recompute", 1,
+         "--dump recompute: this pass runs with --memory alone"},
         {TRAIN SMILEYS "--timesteps 20 --sample-steps 21", 1,
          "--sample-steps 21: must lie between 1 and 20"},
         {TRAIN SMILEYS "--set channels", 1, "--set channels: write NAME=VALUE"},

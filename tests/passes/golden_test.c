@@ -59,6 +59,22 @@ static AqPassFn *pass_named(const char *name)
     return pass->run;
 }
 
+/* recompute=N: the arena may take N bytes, and kernels want no workspace. */
+static AqStatus no_needs(void *context, const AqGraph *kernels, AqNeeds *needs,
+                         AqError *error)
+{
+    (void)context;
+    (void)error;
+    memset(needs, 0, (size_t)kernels->count * sizeof *needs);
+    return AQ_OK;
+}
+
+static int64_t given_room(void *context, const AqPlan *plan)
+{
+    (void)plan;
+    return *(int64_t *)context;
+}
+
 /* Runs the passes named in `list`; `graph` is freed. */
 static AqGraph *run(AqGraph *graph, char *list, AqError *error)
 {
@@ -69,6 +85,12 @@ static AqGraph *run(AqGraph *graph, char *list, AqError *error)
     for (char *name = strtok(list, " \n"); name; name = strtok(NULL, " \n")) {
         AqGraph *out = aq_graph_new();
         assert_non_null(out);
+        char *equals = strchr(name, '=');
+        int64_t room = equals ? atoll(equals + 1) : 0;
+        const AqBudget budget = {no_needs, given_room, &room};
+        cx.budget = equals ? &budget : NULL;
+        if (equals)
+            *equals = 0;
         AqStatus status = pass_named(name)(graph, out, &cx);
         assert_int_equal(status, error->status);
         aq_graph_free(graph);

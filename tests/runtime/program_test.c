@@ -603,42 +603,6 @@ static void test_programs_share_arrays(void **state)
     aq_graph_free(h);
 }
 
-static void test_a_budget_is_kept_or_refused(void **state)
-{
-    (void)state;
-    AqError error = {0};
-    AqGraph *g = nano_unet();
-    AqPoolOptions two = {.threads = 2};
-    AqPool *pool = aq_pool_new(&two, &error);
-    AqMemory *memory = aq_memory_new(&error);
-    AqProgramSettings settings = settings_of_tests();
-    Machine unlimited = new_machine(g, two);
-    int64_t wanted = aq_compiled_bytes(unlimited.program) +
-                     aq_memory_bytes(unlimited.memory);
-    free_machine(&unlimited);
-    settings.memory_limit = wanted - 1;
-    assert_null(aq_compiled_new(g, memory, pool, &settings, &error));
-    assert_int_equal(error.status, AQ_NO_MEMORY);
-    error = (AqError){0};
-    settings.memory_limit = 100000;
-    assert_null(aq_compiled_new(g, memory, pool, &settings, &error));
-    assert_int_equal(error.status, AQ_NO_MEMORY);
-    assert_non_null(strstr(
-        error.text,
-        ", and --memory allows 0.1: choose a smaller batch, size or model"));
-    error = (AqError){0};
-    settings.memory_limit = wanted;
-    AqCompiled *program = aq_compiled_new(g, memory, pool, &settings, &error);
-    assert_non_null(program);
-    assert_int_equal(aq_compiled_bytes(program) + aq_memory_bytes(memory),
-                     wanted); /* exactly */
-    assert_true(aq_compiled_flops(program) > 1e6);
-    aq_compiled_free(program);
-    aq_memory_free(memory);
-    aq_pool_free(pool);
-    aq_graph_free(g);
-}
-
 static void test_a_profile_names_every_step(void **state)
 {
     (void)state;
@@ -669,7 +633,6 @@ int main(void)
         cmocka_unit_test(test_what_is_not_finite_is_skipped),
         cmocka_unit_test(test_stopped_before_anything_is_written),
         cmocka_unit_test(test_programs_share_arrays),
-        cmocka_unit_test(test_a_budget_is_kept_or_refused),
         cmocka_unit_test(test_a_profile_names_every_step),
     };
     return cmocka_run_group_tests_name("program", tests, make_cache,

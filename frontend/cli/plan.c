@@ -1,0 +1,181 @@
+/* aquatint plan: what training steps would take, without running them. */
+#include "frontend/cli/cli.h"
+
+#include <stdlib.h>
+
+enum { MOST_BATCHES = 32 };
+
+static const AqCliOption options[] = {
+    {"batch", "N,N,...", "pictures a step, a line each (default 1,2,4,8,16)"},
+    AQ_CLI_SHAPE_OPTIONS,
+    {"set", "NAME=VALUE", "an option of the model"},
+    AQ_CLI_PROCESS_OPTIONS,
+    AQ_CLI_OPTIMIZER_OPTIONS,
+    AQ_CLI_COMPILE_OPTIONS,
+};
+
+typedef struct Planning {
+    AqCli *cli;
+    AqSession session;
+    AqModelFile model;
+    AqSetting settings[AQ_CLI_MOST_WORDS];
+    AqTask task;
+    AqOptimizer optimizer;
+    AqTarget target;
+    AqPool *pool;
+    AqSpeed speed; /* of this machine */
+    int batches[MOST_BATCHES];
+    int n_batches;
+} Planning;
+
+static AqStatus read_batches(Planning *p)
+{
+    AqError *error = &p->cli->error;
+    const char *text = aq_cli_text(p->cli, "batch", "1,2,4,8,16");
+    for (const char *at = text;; at++) {
+        char *end;
+        long batch = strtol(at, &end, 10);
+        if (end == at || batch < 1 || batch > 65536 || (*end && *end != ','))
+            return aq_fail(error, AQ_BAD_INPUT,
+                           "--batch %s: write numbers from 1 to 65536 with "
+                           "commas between them",
+                           text);
+        if (p->n_batches == MOST_BATCHES)
+            return aq_fail(error, AQ_BAD_INPUT, "--batch: at most %d numbers",
+                           MOST_BATCHES);
+        p->batches[p->n_batches++] = (int)batch;
+        if (!*end)
+            return AQ_OK;
+        at = end;
+    }
+}
+
+static AqStatus read_options(Planning *p)
+{
+    AqCli *cli = p->cli;
+    if (cli->n_words != 1)
+        return aq_fail(&cli->error, AQ_BAD_INPUT, "give one model");
+    p->task.settings = p->settings;
+    aq_cli_settings(cli, p->settings, AQ_COUNT(p->settings),
+                    &p->task.n_settings);
+    aq_cli_shape(cli, &p->task);
+    aq_cli_process(cli, &p->task.process);
+    aq_cli_optimizer(cli, 1000, &p->optimizer);
+    if (cli->error.status || read_batches(p) ||
+        aq_cli_session(cli, &p->session) ||
+        aq_target_host(p->session.level, &p->target, &cli->error) ||
+        aq_model_open(cli->words[0], NULL, &p->model, &cli->error))
+        return cli->error.status;
+    p->task.model = p->model.info;
+    p->task.batch = p->batches[0];
+    aq_cli_suit(cli, &p->task);
+    AqPoolOptions pool = {.threads = p->session.threads};
+    p->pool = aq_pool_new(&pool, &cli->error);
+    return cli->error.status;
+}
+
+static void measure_machine(Planning *p)
+{
+    int threads = aq_pool_threads(p->pool);
+    p->speed = aq_speed_of(&p->target);
+    p->speed.flops = aq_measure_fma_peak(threads, p->target.level);
+    p->speed.bytes = aq_measure_triad(threads);
+}
+
+/* ---- one batch ---- */
+
+static double seconds_of(const Planning *p, const AqCompiled *program,
+                         bool again)
+{
+    const AqPlan *plan = aq_compiled_plan(program);
+    const AqGraph *graph = aq_compiled_graph(program);
+    double sum = 0;
+    for (int i = 0; i < plan->n_steps; i++) {
+        const AqStep *step = &plan->steps[i];
+        if (step->kernel == AQ_NO_NODE)
+            sum += again ? 0 : 2 * (double)step->copy_bytes / p->speed.bytes;
+        else if (!again || aq_node(graph, step->kernel)->copy)
+            sum += aq_kernel_seconds(graph, step->kernel, &p->speed);
+    }
+    return sum;
+}
+
+static double mebibytes(int64_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
+static void print_line(const Planning *p, int batch, const AqCompiled *program)
+{
+    const AqPlan *plan = aq_compiled_plan(program);
+    int64_t needed = aq_compiled_needed(program);
+    int64_t limit = p->session.memory_limit;
+    double seconds = seconds_of(p, program, false);
+    printf(
+        "%6d %9.1f %9.1f %9.1f %7.2f %9.4f %8.1f %7.1f%s\n", batch,
+        mebibytes(needed), mebibytes(needed - aq_compiled_bytes(program)),
+        mebibytes(plan->arena_bytes),
+        plan->live_bytes ? (double)plan->arena_bytes / (double)plan->live_bytes
+                         : 1,
+        seconds, batch / seconds, 100 * seconds_of(p, program, true) / seconds,
+        limit > 0 && needed > limit ? "  does not fit" : "");
+}
+
+static AqStatus plan_batch(Planning *p, int batch)
+{
+    AqError *error = &p->cli->error;
+    AqTask task = p->task;
+    task.batch = batch;
+    AqProgramSettings settings = {.target = p->target,
+                                  .passes = p->session.passes,
+                                  .memory_limit = p->session.memory_limit,
+                                  .plan_only = true};
+    AqGraph *graph = aq_training_graph(&task, &p->optimizer, NULL, error);
+    AqMemory *memory = graph ? aq_memory_new(error) : NULL;
+    AqCompiled *program =
+        memory ? aq_compiled_new(graph, memory, p->pool, &settings, error)
+               : NULL;
+    if (program)
+        print_line(p, batch, program);
+    aq_compiled_free(program);
+    aq_memory_free(memory);
+    aq_graph_free(graph);
+    return error->status;
+}
+
+static void print_head(const Planning *p)
+{
+    printf("%s, %d threads, %s: %.0f GFLOP/s, %.1f GB/s\n", p->model.info->name,
+           aq_pool_threads(p->pool), p->target.cpu, p->speed.flops / 1e9,
+           p->speed.bytes / 1e9);
+    printf("%6s %9s %9s %9s %7s %9s %8s %7s\n", "batch", "MiB", "arrays",
+           "arena", "/bound", "s/step", "per s", "twice %");
+}
+
+static int plan(AqCli *cli)
+{
+    Planning p = {.cli = cli};
+    if (!read_options(&p)) {
+        measure_machine(&p);
+        print_head(&p);
+        for (int i = 0; i < p.n_batches && !plan_batch(&p, p.batches[i]); i++)
+            fflush(stdout);
+    }
+    aq_pool_free(p.pool);
+    aq_model_close(&p.model);
+    return aq_cli_fail(cli);
+}
+
+const AqCliCommand aq_cli_plan = {
+    .name = "plan",
+    .words = "MODEL [options]",
+    .summary = "say what training steps would take, without running them",
+    .details =
+        "MiB is all that is allocated, exactly: arrays (weights, optimizer,\n"
+        "average, inputs), the arena of activations and gradients, scratch.\n"
+        "/bound is the arena over what is alive at once.  s/step is an\n"
+        "estimate; 'twice %' is what of it recomputes for --memory.\n",
+    .options = options,
+    .n_options = AQ_COUNT(options),
+    .run = plan,
+};
