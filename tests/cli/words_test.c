@@ -11,8 +11,8 @@
 #define TRAIN "train ddpm_unet --out run --steps 2 "
 #define SMILEYS "--data emoji:smileys "
 
-static const char *const commands[] = {"train", "sample", "graph", "info",
-                                       "bench"};
+static const char *const commands[] = {"train", "sample", "graph",
+                                       "info",  "bench",  "plan"};
 
 /* No line is longer than a terminal. */
 static void check_width(const char *text)
@@ -96,6 +96,9 @@ static void test_words(void **state)
          "--data is missing: a folder of pictures, emoji, or points:moons"},
         {"sample", 1, "give the folder of one run (aquatint sample --help)"},
         {"bench", 1, "give one model"},
+        {"plan", 1, "give one model"},
+        {"plan mlp2d --batch 1,x", 1,
+         "--batch 1,x: write numbers from 1 to 65536 with commas between them"},
         {"info", 1, "give a run's folder, a model or a .safetensors file"},
     };
     check(mistakes, AQ_COUNT(mistakes));
@@ -334,6 +337,8 @@ static void expect_numbers(const char *const *names, int count)
 static void test_bench(void **state)
 {
     (void)state;
+    aq_expect(0, "per s", "plan ddpm_unet " SMALL " --memory 1M");
+    aq_expect(0, "does not fit", "plan ddpm_unet " SMALL " --memory 1M");
     aq_expect(0, "GFLOP/s", "bench ddpm_unet " SMALL " --steps 2 --kernels");
     assert_non_null(strstr(aq_printed(), "conv2d f32["));
     check_kernels(aq_printed());
