@@ -3,9 +3,9 @@
  *
  *   both images into the domain of the transform -> products and back -> slices
  *
- * A task keeps the sums of its block, for all points, in L2; the larger the
- * block, the less often V and D stream past it.  Where that leaves few tasks,
- * the tiles are cut into slices, whose results are added at the end. */
+ * A task keeps the sums of its block, for all points, in L2; the larger
+ * the block, the less often V and D stream past it.  Where that leaves few
+ * tasks, the tiles are cut into slices, whose results are added at the end. */
 #include "codegen/winograd_weight.h"
 
 enum { STAGE_TILES, STAGE_RUN, STAGE_JOIN, STAGES };
@@ -60,7 +60,8 @@ static double cost(const AqWinogradWeight *w, const Blocks *b)
                   (double)(ceil_div(w->strips, b->strips) * b->strips);
     double traffic = 10.0 / (double)(b->rows * w->tile_rows) +
                      10.0 / (double)(b->strips * w->columns);
-    double slices = 12.0 * (double)b->slices / (double)w->n_tiles;
+    double slices =
+        b->slices == 1 ? 0 : 48.0 * (double)b->slices / (double)w->n_tiles;
     return (1 + traffic + slices) * (1 + THREADS / (2 * tasks)) /
            (0.5 + 0.5 * even);
 }
@@ -76,7 +77,7 @@ static Blocks choose(const AqWinogradWeight *w, const AqTarget *target)
         for (int64_t j = 1; j <= w->strips; j++) {
             Blocks b = {.tiles = TILES, .pass = PASS, .strips = j};
             b.rows = AQ_MIN(i * panel, w->row_tiles);
-            if (b.rows * j * tile > target->l2 + target->l2 / 4)
+            if (b.rows * j * tile > target->l2 && (i > 1 || j > 1))
                 break;
             for (b.slices = 1;
                  b.slices == 1 || b.slices * LEAST_SLICE <= w->n_tiles;
