@@ -156,16 +156,6 @@ typedef struct AqAttend {
     AqRowProductFn *row_product;
 } AqAttend;
 
-static inline int64_t aq_ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-static inline int64_t aq_round_up(int64_t a, int64_t b)
-{
-    return aq_ceil_div(a, b) * b;
-}
-
 /* Where token `t` of a head lies in a (batch, tokens, heads, depth) array. */
 static inline int64_t aq_attend_at(const AqAttend *a, int64_t tokens, int64_t b,
                                    int64_t t, int64_t h)

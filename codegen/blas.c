@@ -100,11 +100,6 @@ typedef struct Blas {
 
 enum { STORED_ROWS = 32 }; /* through the epilogue at a time */
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
 /* Which argument operand `which` is as a whole, or -1. */
 static int32_t whole_argument(const AqContractKernel *k, int which)
 {
@@ -168,10 +163,10 @@ static AqStatus set_up(Blas *b, const AqContractKernel *k, AqError *error)
     b->rows = aq_attr_at(kernel->node, AQ_KEY_BLOCKS, 0, 128);
     b->columns = aq_attr_at(kernel->node, AQ_KEY_BLOCKS, 1, 512);
     b->rows = AQ_MAX(AQ_MIN(b->rows, b->m), 1);
-    b->columns = AQ_MAX(ceil_div(b->columns, strip), 1) * strip;
+    b->columns = AQ_MAX(aq_ceil_div(b->columns, strip), 1) * strip;
     b->columns = AQ_MIN(b->columns, b->n);
-    b->down = ceil_div(b->m, b->rows);
-    b->across = ceil_div(b->n, b->columns);
+    b->down = aq_ceil_div(b->m, b->rows);
+    b->across = aq_ceil_div(b->n, b->columns);
     return AQ_OK;
 }
 

@@ -15,11 +15,6 @@ typedef struct Task {
     int64_t tile0, tile1, strip0, strip1;
 } Task;
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
 static int64_t tile_floats(const AqContraction *c)
 {
     return (int64_t)c->tile_rows * c->tile_columns;
@@ -70,7 +65,7 @@ void aq_contract_pack(const void *closure, void *const *buffers, int64_t first,
     (void)scratch;
     int64_t start = 0;
     for (const AqPart *p = c->parts; p < c->parts + c->n_parts; p++) {
-        int64_t pieces = ceil_div(p->k, AQ_PACK_K);
+        int64_t pieces = aq_ceil_div(p->k, AQ_PACK_K);
         int64_t tasks = c->batches * c->strips * pieces;
         for (int64_t task = AQ_MAX(first - start, 0);
              task < AQ_MIN(last - start, tasks); task++) {
@@ -150,8 +145,8 @@ static void store_tile(const AqContraction *c, const AqPart *p, int64_t batch,
 static int64_t part_tasks(const AqContraction *c, const AqPart *p,
                           int64_t slices)
 {
-    return c->batches * slices * ceil_div(p->tiles, c->tile_block) *
-           ceil_div(c->strips, c->strip_block);
+    return c->batches * slices * aq_ceil_div(p->tiles, c->tile_block) *
+           aq_ceil_div(c->strips, c->strip_block);
 }
 
 /* Rows fastest: neighbours share their strips of B. */
@@ -160,8 +155,8 @@ static Task task_at(const AqContraction *c, int64_t task, int64_t slices)
     const AqPart *p = c->parts;
     while (task >= part_tasks(c, p, slices))
         task -= part_tasks(c, p++, slices);
-    int64_t blocks = ceil_div(p->tiles, c->tile_block);
-    int64_t across = ceil_div(c->strips, c->strip_block);
+    int64_t blocks = aq_ceil_div(p->tiles, c->tile_block);
+    int64_t across = aq_ceil_div(c->strips, c->strip_block);
     int64_t tile = task % blocks * c->tile_block;
     int64_t strip = task / blocks % across * c->strip_block;
     int64_t rest = task / blocks / across;

@@ -30,11 +30,6 @@ static void zero(float *to, int64_t stride, int64_t rows, int64_t count)
         memset(to + r * stride, 0, (size_t)count * sizeof *to);
 }
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return a > 0 ? (a + b - 1) / b : -(-a / b);
-}
-
 static int64_t clamp(int64_t value, int64_t lo, int64_t hi)
 {
     return AQ_MAX(lo, AQ_MIN(value, hi));
@@ -63,8 +58,8 @@ static void interior(const AqImageGrid *im, const Run *run, int64_t tx,
     int64_t first = im->ox + tx * im->dx;
     int64_t last = first + (im->joined - 1) * im->dx;
     int64_t end = run->x + run->length;
-    *lo = clamp(ceil_div(-first, im->mx), run->x, end);
-    *hi = clamp(ceil_div(im->width - last, im->mx), *lo, end);
+    *lo = clamp(aq_ceil_div(-first, im->mx), run->x, end);
+    *hi = clamp(aq_ceil_div(im->width - last, im->mx), *lo, end);
 }
 
 static void copy_run(const AqContraction *c, const AqImageGrid *im,

@@ -22,16 +22,6 @@ typedef struct Contract {
     int64_t workspace, kept, scratch;
 } Contract;
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-static int64_t round_up(int64_t a, int64_t b)
-{
-    return ceil_div(a, b) * b;
-}
-
 /* ---- the closure ---- */
 
 /* Evaluated first, until it is known better. */
@@ -93,7 +83,7 @@ static int64_t place_of_b(const AqContraction *c, const AqBlocks *b,
         m = AQ_MAX(m, p->m);
     if (stride && (c->panel == AQ_PANEL_ROWS || stride <= FAR))
         return AQ_B_IN_PLACE;
-    return ceil_div(m, b->rows) <= FEW_BLOCKS ? AQ_B_TASK : AQ_B_SHARED;
+    return aq_ceil_div(m, b->rows) <= FEW_BLOCKS ? AQ_B_TASK : AQ_B_SHARED;
 }
 
 /* What the kernel says (passes/choose_blocks.c); else sizes that fit L2. */
@@ -136,20 +126,21 @@ static void set_part(Contract *k, AqPart *p, const AqBlocks *b)
 {
     AqContraction *c = k->c;
     p->groups = p->m / p->group;
-    p->tiles = p->groups * ceil_div(p->group, c->tile_rows);
-    int64_t passes = ceil_div(p->k, b->k);
+    p->tiles = p->groups * aq_ceil_div(p->group, c->tile_rows);
+    int64_t passes = aq_ceil_div(p->k, b->k);
     bool vectors = c->operand[0].place == AQ_IN_PANEL; /* see the leaf */
-    p->pass = passes ? round_up(ceil_div(p->k, passes), vectors ? c->vector : 8)
-                     : b->k;
+    p->pass =
+        passes ? aq_round_up(aq_ceil_div(p->k, passes), vectors ? c->vector : 8)
+               : b->k;
     p->pass = AQ_MIN(p->pass, AQ_KC);
-    p->passes = ceil_div(p->k, p->pass);
+    p->passes = aq_ceil_div(p->k, p->pass);
     join_rows(k, p);
     if (c->b_place == AQ_B_SHARED) {
         int64_t *room = c->b_buffer >= 0 ? &k->kept : &k->workspace;
         p->packed = *room;
         *room += c->batches * c->strips * p->k * c->tile_columns;
         c->tasks[STAGE_PACK] +=
-            c->batches * c->strips * ceil_div(p->k, AQ_PACK_K);
+            c->batches * c->strips * aq_ceil_div(p->k, AQ_PACK_K);
     }
 }
 
@@ -161,7 +152,7 @@ static void set_scratch(Contract *k, bool again)
     if (c->panel == AQ_PANEL_K) {
         int64_t list = sizeof(AqSegments) + AQ_KC * sizeof(AqSegment);
         c->tap_lists = AQ_MIN(c->parts[0].groups, AQ_MOST_TAPS);
-        c->panel_floats = round_up(c->tap_lists * list / 4, 16);
+        c->panel_floats = aq_round_up(c->tap_lists * list / 4, 16);
     }
     c->sums_floats =
         again && c->slices == 1 ? c->tile_block * c->strip_block * tile : tile;
@@ -180,8 +171,8 @@ static void count_tasks(Contract *k)
     int64_t tile = (int64_t)c->tile_rows * c->tile_columns;
     c->tasks[STAGE_FIRST] = c->operand[0].tasks + c->operand[1].tasks;
     for (AqPart *p = c->parts; p < c->parts + c->n_parts; p++) {
-        int64_t blocks = c->batches * ceil_div(p->tiles, c->tile_block) *
-                         ceil_div(c->strips, c->strip_block);
+        int64_t blocks = c->batches * aq_ceil_div(p->tiles, c->tile_block) *
+                         aq_ceil_div(c->strips, c->strip_block);
         c->tasks[STAGE_RUN] += blocks * c->slices;
         c->tasks[STAGE_REDUCE] += c->slices > 1 ? blocks : 0;
         p->partial = k->workspace + c->partial_floats;
@@ -196,9 +187,9 @@ static void set_blocks(Contract *k)
     AqContraction *c = k->c;
     AqBlocks b = blocks_of(k);
     aq_contract_leaves(k->k, &c->packing, &c->storing);
-    c->strips = ceil_div(c->parts[0].n, c->tile_columns);
-    c->strip_block = AQ_MIN(ceil_div(b.columns, c->tile_columns), c->strips);
-    c->tile_block = ceil_div(b.rows, c->tile_rows);
+    c->strips = aq_ceil_div(c->parts[0].n, c->tile_columns);
+    c->strip_block = AQ_MIN(aq_ceil_div(b.columns, c->tile_columns), c->strips);
+    c->tile_block = aq_ceil_div(b.rows, c->tile_rows);
     c->b_place = b.b_place;
     c->slices = b.slices;
     int64_t most_tiles = 1;

@@ -199,35 +199,33 @@ static void run_over_segments(Micro *m, Flow *flow)
     *flow = end;
 }
 
-/* The tile's sums so far where there are any, else zeros. */
 static Flow start(Micro *m)
 {
-    AqEmit *e = m->e;
-    LLVMBasicBlockRef old = aq_emit_block(e, "old"),
-                      go = aq_emit_block(e, "go");
-    LLVMValueRef more =
-        LLVMBuildICmp(e->builder, LLVMIntNE,
-                      LLVMGetParam(e->function, PARAM_MORE), aq_i64(e, 0), "");
-    LLVMBuildCondBr(e->builder, more, old, go);
-    LLVMPositionBuilderAtEnd(e->builder, old);
-    Flow flow = {.k = aq_i64(e, 0),
-                 .a = LLVMGetParam(e->function, PARAM_A),
-                 .b = LLVMGetParam(e->function, PARAM_B),
-                 .ahead = LLVMGetParam(e->function, PARAM_AHEAD)};
-    LLVMValueRef sums[MOST_ACCUMULATORS];
+    Flow flow = {.k = aq_i64(m->e, 0),
+                 .a = LLVMGetParam(m->e->function, PARAM_A),
+                 .b = LLVMGetParam(m->e->function, PARAM_B),
+                 .ahead = LLVMGetParam(m->e->function, PARAM_AHEAD)};
     for (int i = 0; i < sums_of(m); i++)
-        sums[i] =
-            aq_load(e, e->vf32,
-                    tile_place(m, i / m->key->vectors, i % m->key->vectors));
-    LLVMBuildBr(e->builder, go);
-    LLVMPositionBuilderAtEnd(e->builder, go);
-    for (int i = 0; i < sums_of(m); i++) {
-        flow.sums[i] = phi(m, LLVMConstNull(e->vf32), e->entry);
-        LLVMAddIncoming(flow.sums[i], &sums[i], &old, 1);
-    }
+        flow.sums[i] = LLVMConstNull(m->e->vf32);
     return flow;
 }
 
+/* Into the tile, added to what is there if `more`. */
+static void finish(Micro *m, const Flow *flow, bool more)
+{
+    AqEmit *e = m->e;
+    for (int i = 0; i < sums_of(m); i++) {
+        LLVMValueRef sum = flow->sums[i];
+        LLVMValueRef at =
+            tile_place(m, i / m->key->vectors, i % m->key->vectors);
+        if (more)
+            sum = LLVMBuildFAdd(e->builder, aq_load(e, e->vf32, at), sum, "");
+        aq_store(e, sum, at);
+    }
+    LLVMBuildRetVoid(e->builder);
+}
+
+/* The sums of each run over k begin at zero: shorter chains, smaller errors. */
 AqStatus aq_emit_micro(AqEmit *e, const void *key)
 {
     Micro m = {.e = e, .key = key, .columns = aq_tile_columns(e->target)};
@@ -240,9 +238,15 @@ AqStatus aq_emit_micro(AqEmit *e, const void *key)
         run_over_k(&m, &flow, LLVMGetParam(e->function, PARAM_K));
     else
         run_over_segments(&m, &flow);
-    for (int i = 0; i < sums_of(&m); i++)
-        aq_store(e, flow.sums[i],
-                 tile_place(&m, i / m.key->vectors, i % m.key->vectors));
-    LLVMBuildRetVoid(e->builder);
+    LLVMBasicBlockRef old = aq_emit_block(e, "old");
+    LLVMBasicBlockRef fresh = aq_emit_block(e, "fresh");
+    LLVMValueRef more =
+        LLVMBuildICmp(e->builder, LLVMIntNE,
+                      LLVMGetParam(e->function, PARAM_MORE), aq_i64(e, 0), "");
+    LLVMBuildCondBr(e->builder, more, old, fresh);
+    LLVMPositionBuilderAtEnd(e->builder, old);
+    finish(&m, &flow, true);
+    LLVMPositionBuilderAtEnd(e->builder, fresh);
+    finish(&m, &flow, false);
     return AQ_OK;
 }

@@ -19,20 +19,10 @@ typedef struct Forward {
     int64_t workspace, kept, scratch; /* floats */
 } Forward;
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-static int64_t round_up(int64_t a, int64_t b)
-{
-    return ceil_div(a, b) * b;
-}
-
 int64_t aq_point_stride(int64_t floats)
 {
     enum { LINE = 16 };
-    return LINE * (ceil_div(floats, LINE) | 1);
+    return LINE * (aq_ceil_div(floats, LINE) | 1);
 }
 
 /* ---- what it can compute ---- */
@@ -131,9 +121,9 @@ static void set_passes(AqWinograd *w, int64_t most)
 {
     enum { LEAST = 64, SPARE = 16 };
     int64_t vector = w->packing.vector, channels = w->image.channels;
-    w->passes = ceil_div(channels, most);
-    w->pass = round_up(ceil_div(channels, w->passes), vector);
-    w->passes = ceil_div(channels, w->pass);
+    w->passes = aq_ceil_div(channels, most);
+    w->pass = aq_round_up(aq_ceil_div(channels, w->passes), vector);
+    w->passes = aq_ceil_div(channels, w->pass);
     w->row = LEAST;
     while (w->row < w->pass)
         w->row *= 2;
@@ -157,11 +147,11 @@ static double cost(const AqWinograd *w, const AqTarget *target,
         double weight;
     } likely[] = {{2, 0.5}, {4, 0.4}, {8, 0.1}};
     int64_t tiles = t->unit_block * t->across;
-    int64_t rows = ceil_div(tiles, 4) * 4;
+    int64_t rows = aq_ceil_div(tiles, 4) * 4;
     double bytes = 4.0 * (double)(AQ_POINTS * rows * w->passes * w->row);
     double idle = 0, over = AQ_MAX(bytes / target->l2 - 1.25, 0);
     for (int i = 0; i < AQ_COUNT(likely); i++) {
-        int64_t rounds = ceil_div(t->blocks, likely[i].threads);
+        int64_t rounds = aq_ceil_div(t->blocks, likely[i].threads);
         idle += likely[i].weight * (double)(rounds * likely[i].threads) /
                 (double)t->blocks;
     }
@@ -208,8 +198,8 @@ static void set_tiles(Forward *f)
     AqWinograd *w = &f->w;
     const AqKernel *kernel = f->k->kernel;
     w->tiles.samples = f->k->node->type.dim[0];
-    w->tiles.down = ceil_div(w->height, AQ_TILE);
-    w->tiles.along = ceil_div(w->width, AQ_TILE);
+    w->tiles.down = aq_ceil_div(w->height, AQ_TILE);
+    w->tiles.along = aq_ceil_div(w->width, AQ_TILE);
     Blocks b = choose(w, kernel->target);
     int64_t *field[] = {&b.tiles, &b.strips, &b.pass, &b.share_v, &b.share_u};
     for (int i = 0; i < AQ_COUNT(field); i++)
@@ -230,7 +220,7 @@ static void set_room(Forward *f)
     w->u_point = aq_point_stride(w->pass * columns);
     w->m_point = aq_point_stride(w->rows * columns);
     int64_t u = AQ_POINTS * w->u_point, v = AQ_POINTS * w->v_point;
-    int64_t rows = round_up(aq_rows_floats(&w->image, &w->tiles), 16);
+    int64_t rows = aq_round_up(aq_rows_floats(&w->image, &w->tiles), 16);
     w->pixel_floats = AQ_TILE * AQ_TILE * w->tiles.across * columns;
     w->own_u_floats = w->share_u ? 0 : u;
     int64_t run = AQ_POINTS * w->m_point + w->pixel_floats + w->own_u_floats;
@@ -257,14 +247,18 @@ static AqStatus analyse(Forward *f, const AqContractKernel *k, AqError *error)
     w->height = k->node->type.dim[1];
     w->width = k->node->type.dim[2];
     w->tile_rows = aq_tile_rows(k->kernel->target);
-    w->strips = ceil_div(w->part.n, w->packing.columns);
+    w->strips = aq_ceil_div(w->part.n, w->packing.columns);
     set_tiles(f);
     set_room(f);
     f->tasks[STAGE_EVALUATE] = w->weights.tasks;
-    f->tasks[STAGE_WEIGHTS] = w->share_u ? w->strips * w->passes : 0;
+    f->tasks[STAGE_WEIGHTS] =
+        w->share_u
+            ? w->strips * w->passes * aq_ceil_div(w->pass, AQ_WINOGRAD_PIECE)
+            : 0;
     f->tasks[STAGE_TILES] =
         w->share_v ? w->tiles.samples * w->tiles.segments : 0;
-    f->tasks[STAGE_RUN] = w->tiles.blocks * ceil_div(w->strips, w->strip_block);
+    f->tasks[STAGE_RUN] =
+        w->tiles.blocks * aq_ceil_div(w->strips, w->strip_block);
     return AQ_OK;
 }
 

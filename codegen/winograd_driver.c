@@ -8,11 +8,6 @@
 
 #include <string.h>
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
 /* ---- stage: weights into U ---- */
 
 enum { WEIGHT_ROWS = 32, TAPS = 9 };
@@ -30,9 +25,10 @@ static void transform_weights(const AqWinograd *w, void *const *buffers,
                               float *taps)
 {
     const AqPart *p = &w->part;
-    const float *matrix = w->weights.place == AQ_FIRST
-                              ? aq_winograd_work(w, buffers) + w->weights.at
-                              : buffers[w->b_buffer];
+    const float *matrix =
+        w->weights.place == AQ_FIRST
+            ? aq_aligned(buffers[w->work_buffer]) + w->weights.at
+            : buffers[w->b_buffer];
     int64_t columns = w->packing.columns;
     for (int64_t k = k0; k < k1; k += WEIGHT_ROWS) {
         int64_t rows = AQ_MIN(WEIGHT_ROWS, k1 - k), tap = rows * columns;
@@ -46,16 +42,21 @@ static void transform_weights(const AqWinograd *w, void *const *buffers,
     }
 }
 
+/* A task is a piece of a pass. */
 void aq_winograd_weights(const void *closure, void *const *buffers,
                          int64_t first, int64_t last, void *scratch)
 {
     const AqWinograd *w = closure;
+    int64_t pieces = aq_ceil_div(w->pass, AQ_WINOGRAD_PIECE);
     for (int64_t task = first; task < last; task++) {
-        int64_t strip = task / w->passes, pass = task % w->passes;
-        int64_t k0 = pass * w->pass;
-        transform_weights(w, buffers, strip, k0,
-                          AQ_MIN(k0 + w->pass, w->image.channels),
-                          u_panel(w, buffers, strip, pass), scratch);
+        int64_t panel = task / pieces, from = task % pieces * AQ_WINOGRAD_PIECE;
+        int64_t strip = panel / w->passes, pass = panel % w->passes;
+        int64_t k0 = pass * w->pass, end = k0 + w->pass;
+        int64_t k1 = AQ_MIN(k0 + from + AQ_WINOGRAD_PIECE, end);
+        transform_weights(
+            w, buffers, strip, k0 + from, AQ_MIN(k1, w->image.channels),
+            u_panel(w, buffers, strip, pass) + from * w->packing.columns,
+            scratch);
     }
 }
 
@@ -65,8 +66,8 @@ void aq_winograd_evaluate(const void *closure, void *const *buffers,
     const AqWinograd *w = closure;
     (void)scratch;
     for (int64_t task = first; task < last; task++)
-        aq_evaluate_first(&w->weights, aq_winograd_work(w, buffers), buffers,
-                          task);
+        aq_evaluate_first(&w->weights, aq_aligned(buffers[w->work_buffer]),
+                          buffers, task);
 }
 
 /* ---- tiles into V ---- */
@@ -84,7 +85,7 @@ static void transform_unit(const AqWinograd *w, int64_t count, int64_t at,
                                stride, w->image.channels,
                                v + (pass * w->rows + at + x) * w->row,
                                AQ_PATCH * w->v_point, w->v_point,
-                               ceil_div(k, w->packing.vector));
+                               aq_ceil_div(k, w->packing.vector));
         }
 }
 
@@ -105,7 +106,7 @@ static int64_t transform_units(const AqWinograd *w, int64_t first, int64_t end,
 
 static float *shared_v(const AqWinograd *w, void *const *buffers, int64_t block)
 {
-    return aq_winograd_work(w, buffers) + w->v_at +
+    return aq_aligned(buffers[w->work_buffer]) + w->v_at +
            block * AQ_POINTS * w->v_point;
 }
 
@@ -162,7 +163,8 @@ static void transform_back(const AqWinograd *w, int64_t block, int64_t strip,
         for (int64_t x = 0; x < unit.count; x++)
             w->transform_output(m + (t + x) * columns, AQ_PATCH * w->m_point,
                                 w->m_point, pixels + x * AQ_TILE * columns,
-                                line, columns, ceil_div(n, w->packing.vector));
+                                line, columns,
+                                aq_ceil_div(n, w->packing.vector));
         t += unit.count;
         int64_t y0 = unit.y * AQ_TILE, x0 = unit.x * AQ_TILE;
         int64_t rows = AQ_MIN(AQ_TILE * unit.count, w->width - x0);

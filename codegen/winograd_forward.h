@@ -5,7 +5,10 @@
 
 #include "codegen/winograd.h"
 
-enum { AHEAD = 16 }; /* floats in a line of cache, asked for before use */
+enum {
+    AHEAD = 16, /* floats in a line of cache, asked for before use */
+    AQ_WINOGRAD_PIECE = 64, /* channels that one task of weights takes */
+};
 
 /* Matrices of floats: V (points; passes; rows, row), U (strips; passes; points;
  * pass, columns), M (points; rows, columns). */
@@ -29,12 +32,6 @@ typedef struct AqWinograd {
     AqTransformFn *transform_input, *transform_weight, *transform_output;
     AqMicros micro;
 } AqWinograd;
-
-static inline float *aq_winograd_work(const AqWinograd *w, void *const *buffers)
-{
-    return (float *)(((uintptr_t)buffers[w->work_buffer] + 63) &
-                     ~(uintptr_t)63);
-}
 
 AqTaskFn aq_winograd_evaluate, aq_winograd_weights, aq_winograd_tiles,
     aq_winograd_run;

@@ -5,20 +5,15 @@
 
 #include <string.h>
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
 void aq_tiles_cut(AqTiles *t, int64_t wanted)
 {
-    t->segments = ceil_div(t->along, AQ_MAX(wanted, 1));
-    t->across = ceil_div(t->along, t->segments);
-    t->segments = ceil_div(t->along, t->across);
+    t->segments = aq_ceil_div(t->along, AQ_MAX(wanted, 1));
+    t->across = aq_ceil_div(t->along, t->segments);
+    t->segments = aq_ceil_div(t->along, t->across);
     t->units = t->samples * t->segments * t->down;
-    t->blocks = ceil_div(t->units, AQ_MAX(wanted / t->across, 1));
-    t->unit_block = ceil_div(t->units, t->blocks);
-    t->blocks = ceil_div(t->units, t->unit_block);
+    t->blocks = aq_ceil_div(t->units, AQ_MAX(wanted / t->across, 1));
+    t->unit_block = aq_ceil_div(t->units, t->blocks);
+    t->blocks = aq_ceil_div(t->units, t->unit_block);
 }
 
 AqUnit aq_tile_unit(const AqTiles *t, int64_t unit, int64_t first)

@@ -3,17 +3,6 @@
  * for each point, and transforms back. */
 #include "codegen/winograd_weight.h"
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-static float *workspace(const AqWinogradWeight *w, void *const *buffers)
-{
-    return (float *)(((uintptr_t)buffers[w->work_buffer] + 63) &
-                     ~(uintptr_t)63);
-}
-
 /* ---- stage: tiles into V and D ---- */
 
 /* The number of a unit's first tile. */
@@ -36,14 +25,14 @@ static void transform_unit(const AqWinogradWeight *w, int which,
             w->transform[which](
                 rows + x * AQ_TILE * im->channels + c, stride, im->channels,
                 to + (c / width * w->n_tiles + tile) * width, AQ_PATCH * point,
-                point, ceil_div(AQ_MIN(width, im->channels - c), w->vector));
+                point, aq_ceil_div(AQ_MIN(width, im->channels - c), w->vector));
 }
 
 void aq_winograd_weight_tiles(const void *closure, void *const *buffers,
                               int64_t first, int64_t last, void *scratch)
 {
     const AqWinogradWeight *w = closure;
-    float *work = workspace(w, buffers), *rows = scratch;
+    float *work = aq_aligned(buffers[w->work_buffer]), *rows = scratch;
     for (int64_t task = first; task < last; task++) {
         int which = (int)(task / w->tiles.blocks);
         int64_t begin = task % w->tiles.blocks * w->tiles.unit_block;
@@ -70,8 +59,8 @@ typedef struct Block {
 
 static Block block_of(const AqWinogradWeight *w, int64_t task)
 {
-    int64_t down = ceil_div(w->row_tiles, w->row_block);
-    int64_t across = ceil_div(w->strips, w->strip_block);
+    int64_t down = aq_ceil_div(w->row_tiles, w->row_block);
+    int64_t across = aq_ceil_div(w->strips, w->strip_block);
     int64_t row = task % down * w->row_block;
     int64_t strip = task / down % across * w->strip_block;
     int64_t slice = task / down / across;
@@ -141,7 +130,7 @@ static float *slice_taps(const AqWinogradWeight *w, void *const *buffers,
                          int64_t slice, int64_t row, int64_t strip)
 {
     int64_t tile = (slice * w->row_tiles + row) * w->strips + strip;
-    return workspace(w, buffers) + w->sums_at +
+    return aq_aligned(buffers[w->work_buffer]) + w->sums_at +
            tile * AQ_WINOGRAD_TAPS * w->tile_rows * w->columns;
 }
 
@@ -166,7 +155,7 @@ void aq_winograd_weight_run(const void *closure, void *const *buffers,
                             int64_t first, int64_t last, void *scratch)
 {
     const AqWinogradWeight *w = closure;
-    const float *work = workspace(w, buffers);
+    const float *work = aq_aligned(buffers[w->work_buffer]);
     float *m = scratch, *taps = m + AQ_POINTS * w->m_point;
     for (int64_t task = first; task < last; task++) {
         Block block = block_of(w, task);

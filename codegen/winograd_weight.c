@@ -17,11 +17,6 @@ typedef struct Weight {
     int64_t workspace, scratch; /* floats */
 } Weight;
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
 static void set_images(Weight *f)
 {
     AqWinogradWeight *w = &f->w;
@@ -35,8 +30,8 @@ static void set_images(Weight *f)
     x->left = -aq_attr_at(f->k->node, AQ_KEY_PAD, 2, 0);
     w->image[AQ_WINOGRAD_DY].patch = AQ_TILE;
     w->tiles.samples = dy->dim[0];
-    w->tiles.down = ceil_div(dy->dim[1], AQ_TILE);
-    w->tiles.along = ceil_div(dy->dim[2], AQ_TILE);
+    w->tiles.down = aq_ceil_div(dy->dim[1], AQ_TILE);
+    w->tiles.along = aq_ceil_div(dy->dim[2], AQ_TILE);
     w->n_tiles = w->tiles.samples * w->tiles.down * w->tiles.along;
 }
 
@@ -52,12 +47,12 @@ typedef struct Blocks {
 static double cost(const AqWinogradWeight *w, const Blocks *b)
 {
     enum { THREADS = 4 };
-    double tasks = (double)(ceil_div(w->row_tiles, b->rows) *
-                            ceil_div(w->strips, b->strips) * b->slices);
+    double tasks = (double)(aq_ceil_div(w->row_tiles, b->rows) *
+                            aq_ceil_div(w->strips, b->strips) * b->slices);
     double even = (double)w->row_tiles /
-                  (double)(ceil_div(w->row_tiles, b->rows) * b->rows) *
+                  (double)(aq_ceil_div(w->row_tiles, b->rows) * b->rows) *
                   (double)w->strips /
-                  (double)(ceil_div(w->strips, b->strips) * b->strips);
+                  (double)(aq_ceil_div(w->strips, b->strips) * b->strips);
     double traffic = 10.0 / (double)(b->rows * w->tile_rows) +
                      10.0 / (double)(b->strips * w->columns);
     double slices =
@@ -73,7 +68,7 @@ static Blocks choose(const AqWinogradWeight *w, const AqTarget *target)
     int64_t tile = 4 * AQ_POINTS * w->tile_rows * w->columns;
     Blocks best = {TILES, 1, 1, 1, PASS};
     double least = -1;
-    for (int64_t i = 1; i <= ceil_div(w->row_tiles, panel); i++)
+    for (int64_t i = 1; i <= aq_ceil_div(w->row_tiles, panel); i++)
         for (int64_t j = 1; j <= w->strips; j++) {
             Blocks b = {.tiles = TILES, .pass = PASS, .strips = j};
             b.rows = AQ_MIN(i * panel, w->row_tiles);
@@ -103,8 +98,8 @@ static void set_blocks(Weight *f)
     aq_tiles_cut(&w->tiles, b.tiles);
     w->row_block = AQ_MIN(b.rows, w->row_tiles);
     w->strip_block = AQ_MIN(b.strips, w->strips);
-    w->slice = ceil_div(w->n_tiles, b.slices);
-    w->slices = ceil_div(w->n_tiles, w->slice);
+    w->slice = aq_ceil_div(w->n_tiles, b.slices);
+    w->slices = aq_ceil_div(w->n_tiles, w->slice);
     w->pass = b.pass;
 }
 
@@ -137,16 +132,16 @@ static void analyse(Weight *f, const AqContractKernel *k)
     w->work_buffer = k->kernel->node->n_inputs + k->kernel->body->n_outputs;
     w->vector = packing.vector;
     w->columns = packing.columns;
-    w->strips = ceil_div(w->image[AQ_WINOGRAD_DY].channels, w->columns);
+    w->strips = aq_ceil_div(w->image[AQ_WINOGRAD_DY].channels, w->columns);
     w->panel = PANEL_VECTORS * w->vector;
-    w->panels = ceil_div(w->image[AQ_WINOGRAD_X].channels, w->panel);
+    w->panels = aq_ceil_div(w->image[AQ_WINOGRAD_X].channels, w->panel);
     w->tile_rows = aq_tile_rows(k->kernel->target);
-    w->row_tiles = ceil_div(w->image[AQ_WINOGRAD_X].channels, w->tile_rows);
+    w->row_tiles = aq_ceil_div(w->image[AQ_WINOGRAD_X].channels, w->tile_rows);
     set_blocks(f);
     set_room(f);
     f->tasks[STAGE_TILES] = 2 * w->tiles.blocks;
-    f->tasks[STAGE_RUN] = ceil_div(w->row_tiles, w->row_block) *
-                          ceil_div(w->strips, w->strip_block) * w->slices;
+    f->tasks[STAGE_RUN] = aq_ceil_div(w->row_tiles, w->row_block) *
+                          aq_ceil_div(w->strips, w->strip_block) * w->slices;
     f->tasks[STAGE_JOIN] = w->slices > 1 ? w->row_tiles * w->strips : 0;
 }
 

@@ -33,11 +33,6 @@ typedef struct Blocks {
     int64_t rows, columns, k, slices;
 } Blocks;
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
 /* ---- shapes ---- */
 
 /* The most taps that one of the input gradient's phases has: they lie
@@ -50,7 +45,7 @@ static int64_t phase_taps(int64_t kernel, int64_t stride, int64_t dilation)
         a = b;
         b = rest;
     }
-    return ceil_div(kernel, stride / a);
+    return aq_ceil_div(kernel, stride / a);
 }
 
 static Shape input_gradient_shape(const AqContractFacts *f)
@@ -62,7 +57,7 @@ static Shape input_gradient_shape(const AqContractFacts *f)
                .taps = 1};
     for (int d = 0; d < 2; d++) {
         s.products *= AQ_MIN(f->stride[d], f->x_size[d]);
-        s.m *= ceil_div(f->x_size[d], f->stride[d]);
+        s.m *= aq_ceil_div(f->x_size[d], f->stride[d]);
         s.k *= phase_taps(f->kernel[d], f->stride[d], f->dilation[d]);
     }
     return s;
@@ -83,7 +78,7 @@ static Shape shape_of(const AqContractFacts *f, int64_t tile_rows)
         if (f->op == AQ_OP_conv2d_weight_gradient)
             s = (Shape){f->groups, taps * in, out, pixels, .taps = taps};
     }
-    s.tiles = s.taps * ceil_div(s.m / s.taps, tile_rows);
+    s.tiles = s.taps * aq_ceil_div(s.m / s.taps, tile_rows);
     return s;
 }
 
@@ -98,8 +93,8 @@ static bool fits(const AqTarget *target, int64_t rows, int64_t columns)
 
 static double cost(const Shape *s, const Blocks *b)
 {
-    int64_t blocks = s->products * ceil_div(s->m, b->rows) *
-                     ceil_div(s->n, b->columns) * b->slices;
+    int64_t blocks = s->products * aq_ceil_div(s->m, b->rows) *
+                     aq_ceil_div(s->n, b->columns) * b->slices;
     double tasks = (double)blocks;
     double work = 2.0 * (double)s->products * (double)s->m * (double)s->n *
                   (double)AQ_MAX(s->k, 1);
@@ -115,16 +110,16 @@ static double cost(const Shape *s, const Blocks *b)
 static Blocks cheapest(const Shape *s, const AqTarget *target)
 {
     int64_t rows = aq_tile_rows(target), columns = aq_tile_columns(target);
-    int64_t tiles = s->tiles, strips = AQ_MAX(ceil_div(s->n, columns), 1);
+    int64_t tiles = s->tiles, strips = AQ_MAX(aq_ceil_div(s->n, columns), 1);
     int64_t slices = AQ_MIN(s->k / (2 * TERMS), MOST_SLICES);
     Blocks best = {rows, columns, TERMS, 1};
     double least = -1;
     for (int64_t i = 1; i <= tiles; i++) {
-        Blocks b = {.rows = ceil_div(tiles, i) * rows, .k = TERMS};
-        if (i > 1 && ceil_div(tiles, i) == ceil_div(tiles, i - 1))
+        Blocks b = {.rows = aq_ceil_div(tiles, i) * rows, .k = TERMS};
+        if (i > 1 && aq_ceil_div(tiles, i) == aq_ceil_div(tiles, i - 1))
             continue;
         for (int64_t j = 1; j <= strips; j++) {
-            b.columns = ceil_div(strips, j) * columns;
+            b.columns = aq_ceil_div(strips, j) * columns;
             if (!fits(target, b.rows, b.columns) &&
                 (b.columns > columns || b.rows > 4 * rows))
                 continue;
@@ -163,11 +158,11 @@ int aq_choose_blas_blocks(const AqContractFacts *facts, const AqTarget *target,
     Shape s = shape_of(facts, aq_tile_rows(target));
     int64_t size[] = {s.m, AQ_MAX(s.n, 1)};
     int longer = size[1] > size[0];
-    int64_t pieces = ceil_div(TASKS, s.products);
-    int64_t piece = AQ_MAX(ceil_div(size[longer], pieces), LEAST);
+    int64_t pieces = aq_ceil_div(TASKS, s.products);
+    int64_t piece = AQ_MAX(aq_ceil_div(size[longer], pieces), LEAST);
     while (piece > LEAST && piece * size[!longer] > MOST)
         piece /= 2;
-    blocks[longer] = AQ_MIN(ceil_div(piece, LINE) * LINE, size[longer]);
+    blocks[longer] = AQ_MIN(aq_ceil_div(piece, LINE) * LINE, size[longer]);
     blocks[!longer] = size[!longer];
     return 2;
 }

@@ -18,6 +18,17 @@
 #define AQ_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define AQ_MAX(a, b) ((a) > (b) ? (a) : (b))
 
+/* Quotient rounded up, b > 0; the next multiple of b. */
+static inline int64_t aq_ceil_div(int64_t a, int64_t b)
+{
+    return a / b + (a % b > 0);
+}
+
+static inline int64_t aq_round_up(int64_t a, int64_t b)
+{
+    return aq_ceil_div(a, b) * b;
+}
+
 /* status.c */
 
 typedef enum AqStatus {
