@@ -8,9 +8,10 @@
  *   traffic   a block of R rows and C columns brings B from beyond L2 once for
  *             R rows, and A once for C columns (and taps):
  *             1 + 10/R + 10/(C taps)
- *   ends      at the end of a stage half of four threads wait: 1 + 4 / (2
- * tasks) tasks     each costs about as much as 100 thousand operations slices
- * sums are written and read again: 1 + 50 slices / k
+ *   ends      at the end of a stage half of four threads wait:
+ *             1 + 4 / (2 tasks)
+ *   tasks     each costs about as much as 100 thousand operations
+ *   slices    sums are written and read again: 1 + 50 slices / k
  */
 #include "passes/choose.h"
 
