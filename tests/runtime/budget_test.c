@@ -9,22 +9,7 @@
 #include <cmocka.h>
 
 #include "frontend/dsl/dsl.h"
-
-static char cache[] = "/tmp/aq_budget_XXXXXX";
-
-static int make_cache(void **state)
-{
-    (void)state;
-    return mkdtemp(cache) ? 0 : -1;
-}
-
-static int remove_cache(void **state)
-{
-    (void)state;
-    char command[64];
-    snprintf(command, sizeof command, "rm -r %s", cache);
-    return system(command);
-}
+#include "tests/support/cache_folder.h"
 
 static AqGraph *small_unet(void)
 {
@@ -56,7 +41,7 @@ typedef struct Machine {
 static Machine new_machine(const AqGraph *g, int threads, int64_t limit)
 {
     Machine m = {0};
-    AqProgramSettings settings = {.compile = {.cache_dir = cache},
+    AqProgramSettings settings = {.compile = {.cache_dir = aq_test_cache},
                                   .memory_limit = limit};
     AqPoolOptions options = {.threads = threads};
     m.pool = aq_pool_new(&options, &m.error);
@@ -222,6 +207,6 @@ int main(void)
         cmocka_unit_test(test_the_smallest_is_kept_and_no_less),
         cmocka_unit_test(test_nothing_is_computed_again_where_all_fits),
     };
-    return cmocka_run_group_tests_name("budget", tests, make_cache,
-                                       remove_cache);
+    return cmocka_run_group_tests_name("budget", tests, aq_test_make_cache,
+                                       aq_test_remove_cache);
 }

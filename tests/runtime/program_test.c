@@ -11,23 +11,8 @@
 
 #include "frontend/dsl/dsl.h"
 #include "tests/support/bench.h"
+#include "tests/support/cache_folder.h"
 #include "tests/support/random_graph.h"
-
-static char cache[] = "/tmp/aq_program_XXXXXX";
-
-static int make_cache(void **state)
-{
-    (void)state;
-    return mkdtemp(cache) ? 0 : -1;
-}
-
-static int remove_cache(void **state)
-{
-    (void)state;
-    char command[64];
-    snprintf(command, sizeof command, "rm -r %s", cache);
-    return system(command);
-}
 
 /* ---- a program and what it works on ---- */
 
@@ -39,7 +24,7 @@ typedef struct Machine {
 
 static AqProgramSettings settings_of_tests(void)
 {
-    return (AqProgramSettings){.compile = {.cache_dir = cache}};
+    return (AqProgramSettings){.compile = {.cache_dir = aq_test_cache}};
 }
 
 static Machine new_machine(const AqGraph *g, AqPoolOptions options)
@@ -635,6 +620,6 @@ int main(void)
         cmocka_unit_test(test_programs_share_arrays),
         cmocka_unit_test(test_a_profile_names_every_step),
     };
-    return cmocka_run_group_tests_name("program", tests, make_cache,
-                                       remove_cache);
+    return cmocka_run_group_tests_name("program", tests, aq_test_make_cache,
+                                       aq_test_remove_cache);
 }

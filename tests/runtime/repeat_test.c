@@ -10,27 +10,12 @@
 #include <cmocka.h>
 
 #include "tests/support/bench.h"
+#include "tests/support/cache_folder.h"
 #include "tests/support/numbered_graph.h"
-
-static char cache[] = "/tmp/aq_repeat_XXXXXX";
-
-static int make_cache(void **state)
-{
-    (void)state;
-    return mkdtemp(cache) ? 0 : -1;
-}
-
-static int remove_cache(void **state)
-{
-    (void)state;
-    char command[64];
-    snprintf(command, sizeof command, "rm -r %s", cache);
-    return system(command);
-}
 
 static AqProgramSettings settings_of_tests(void)
 {
-    return (AqProgramSettings){.compile = {.cache_dir = cache}};
+    return (AqProgramSettings){.compile = {.cache_dir = aq_test_cache}};
 }
 
 static AqPool *new_pool(int threads)
@@ -490,5 +475,6 @@ int main(void)
         cmocka_unit_test(test_an_interrupted_first_run),
         cmocka_unit_test(test_samples_are_the_same),
     };
-    return cmocka_run_group_tests(tests, make_cache, remove_cache);
+    return cmocka_run_group_tests(tests, aq_test_make_cache,
+                                  aq_test_remove_cache);
 }
