@@ -165,7 +165,7 @@ static inline int64_t aq_attend_at(const AqAttend *a, int64_t tokens, int64_t b,
 
 static inline float *aq_attend_work(const AqAttend *a, void *const *buffers)
 {
-    return (float *)(((uintptr_t)buffers[a->work] + 63) & ~(uintptr_t)63);
+    return aq_aligned(buffers[a->work]);
 }
 
 /* A token's row in a panel of a side. */

@@ -298,11 +298,6 @@ static inline int aq_tile_height(const AqContraction *c, int64_t rows)
                                      : (int)AQ_MIN(rows, c->tile_rows);
 }
 
-static inline float *aq_aligned(void *buffer)
-{
-    return (float *)(((uintptr_t)buffer + 63) & ~(uintptr_t)63);
-}
-
 static inline float *aq_workspace(const AqContraction *c, void *const *buffers)
 {
     return aq_aligned(buffers[c->work_buffer]);

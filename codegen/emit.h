@@ -71,6 +71,12 @@ AqArena *aq_code_plan_arena(AqCodePlan *plan);
  * meaning.  Scopes and source places are left out. */
 void aq_kernel_key(const AqKernel *kernel, AqText *key);
 
+/* Where a workspace begins: its layout has 64 bytes more than are used. */
+static inline float *aq_aligned(void *buffer)
+{
+    return (float *)(((uintptr_t)buffer + 63) & ~(uintptr_t)63);
+}
+
 /* ---- llvm.c: LLVM's builder with our rules ----
  * Alignment is 4 everywhere; no fast-math flags; minimum and maximum propagate
  * NaN.  Functions that compute take scalars as well as vectors. */

@@ -214,7 +214,8 @@ static void set_tiles(Forward *f)
 static void set_room(Forward *f)
 {
     AqWinograd *w = &f->w;
-    int64_t columns = w->packing.columns, taps = 9 * 32 * columns;
+    int64_t columns = w->packing.columns,
+            taps = AQ_WINOGRAD_TAPS * AQ_WINOGRAD_ROWS * columns;
     w->rows = w->tiles.unit_block * w->tiles.across + w->tile_rows;
     w->v_point = aq_point_stride(w->passes * w->rows * w->row);
     w->u_point = aq_point_stride(w->pass * columns);

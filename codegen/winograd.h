@@ -28,6 +28,7 @@ enum {
     AQ_TILE = 4,    /* pixels of a tile, along one side */
     AQ_PATCH = 6,   /* of what it reads */
     AQ_POINTS = 36, /* products */
+    AQ_WINOGRAD_TAPS = 9,
 };
 
 /* ---- winograd_transform.c ---- */

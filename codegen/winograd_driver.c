@@ -10,8 +10,6 @@
 
 /* ---- stage: weights into U ---- */
 
-enum { WEIGHT_ROWS = 32, TAPS = 9 };
-
 static float *u_panel(const AqWinograd *w, void *const *buffers, int64_t strip,
                       int64_t pass)
 {
@@ -30,9 +28,9 @@ static void transform_weights(const AqWinograd *w, void *const *buffers,
             ? aq_aligned(buffers[w->work_buffer]) + w->weights.at
             : buffers[w->b_buffer];
     int64_t columns = w->packing.columns;
-    for (int64_t k = k0; k < k1; k += WEIGHT_ROWS) {
-        int64_t rows = AQ_MIN(WEIGHT_ROWS, k1 - k), tap = rows * columns;
-        for (int64_t i = 0; i < TAPS; i++)
+    for (int64_t k = k0; k < k1; k += AQ_WINOGRAD_ROWS) {
+        int64_t rows = AQ_MIN(AQ_WINOGRAD_ROWS, k1 - k), tap = rows * columns;
+        for (int64_t i = 0; i < AQ_WINOGRAD_TAPS; i++)
             aq_pack_b(&w->packing, p, matrix + p->b_base, strip,
                       i * w->image.channels + k,
                       i * w->image.channels + k + rows, taps + i * tap);

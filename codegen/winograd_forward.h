@@ -7,7 +7,8 @@
 
 enum {
     AHEAD = 16, /* floats in a line of cache, asked for before use */
-    AQ_WINOGRAD_PIECE = 64, /* channels that one task of weights takes */
+    AQ_WINOGRAD_PIECE = 64, /* channels that one task of weights takes, */
+    AQ_WINOGRAD_ROWS = 32,  /* and that are transformed at a time */
 };
 
 /* Matrices of floats: V (points; passes; rows, row), U (strips; passes; points;

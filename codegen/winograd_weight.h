@@ -5,7 +5,7 @@
 
 #include "codegen/winograd.h"
 
-enum { AQ_WINOGRAD_X, AQ_WINOGRAD_DY, AQ_WINOGRAD_TAPS = 9 };
+enum { AQ_WINOGRAD_X, AQ_WINOGRAD_DY };
 
 /* Matrices of floats: V (points; panels; tiles, panel) of x, D (points; strips;
  * tiles, columns) of dy, and the sums M of a task (points; strips; register
