@@ -96,6 +96,8 @@ typedef struct Blas {
     int64_t rows, columns; /* of a task's block */
     int64_t down, across;  /* blocks of a product */
     int64_t dim[AQ_MAX_RANK];
+    AqSumPart sums;
+    int64_t sum_tasks, workspace; /* floats */
 } Blas;
 
 enum { STORED_ROWS = 32 }; /* through the epilogue at a time */
@@ -167,6 +169,9 @@ static AqStatus set_up(Blas *b, const AqContractKernel *k, AqError *error)
     b->columns = AQ_MIN(b->columns, b->n);
     b->down = aq_ceil_div(b->m, b->rows);
     b->across = aq_ceil_div(b->n, b->columns);
+    int64_t slots = 0;
+    b->sums = aq_sums_part(&b->storing.sums, b->m, b->rows, &slots);
+    b->sum_tasks = aq_sums_place(&b->storing.sums, slots, &b->workspace);
     return AQ_OK;
 }
 
@@ -178,9 +183,11 @@ static AqStatus blas_layout(const AqContractKernel *k, AqKernelLayout *layout,
         return error->status;
     int64_t floats =
         b.rows * b.columns + (int64_t)STORED_ROWS * b.storing.columns;
-    *layout = (AqKernelLayout){.n_stages = 1,
-                               .tasks = {b.batches * b.down * b.across},
-                               .scratch = b.plain ? 0 : 4 * floats};
+    *layout = (AqKernelLayout){
+        .n_stages = b.sum_tasks ? 2 : 1,
+        .tasks = {b.batches * b.down * b.across, b.sum_tasks},
+        .workspace = b.sum_tasks ? b.workspace * 4 + 64 : 0, /* to be aligned */
+        .scratch = b.plain ? 0 : 4 * floats};
     return AQ_OK;
 }
 
@@ -190,7 +197,7 @@ static AqStatus blas_layout(const AqContractKernel *k, AqKernelLayout *layout,
  * the epilogue. */
 static void store_block(const Blas *b, void *const *buffers, int64_t row,
                         int64_t rows, int64_t column, int64_t columns,
-                        const float *block, float *tile)
+                        const float *block, float *tile, float *slots)
 {
     int last = b->storing.rank - 1;
     int64_t width = b->storing.columns, index[AQ_MAX_RANK] = {0};
@@ -208,7 +215,8 @@ static void store_block(const Blas *b, void *const *buffers, int64_t row,
                 memcpy(tile + i * width, block + (r + i) * b->columns + c,
                        (size_t)count * sizeof *tile);
             index[last] = column + c;
-            aq_store_rows(&b->storing, buffers, tile, index, 1, run, count);
+            aq_store_rows(&b->storing, buffers, tile, index, 1, run, count,
+                          slots);
         }
     }
 }
@@ -233,9 +241,14 @@ static void run_task(const Blas *b, void *const *buffers, int64_t task,
              (int)(b->ta ? b->m : b->k), y + (b->tb ? column * b->k : column),
              (int)(b->tb ? b->k : b->n), 0, out,
              (int)(b->plain ? b->n : b->columns));
-    if (!b->plain)
-        store_block(b, buffers, batch * b->m + row, rows, column, columns,
-                    scratch, scratch + b->rows * b->columns);
+    if (b->plain)
+        return;
+    float *slots =
+        aq_sums_begin(&b->storing.sums, &b->sums, buffers, row / b->rows,
+                      column / b->storing.columns,
+                      aq_ceil_div(column + columns, b->storing.columns));
+    store_block(b, buffers, batch * b->m + row, rows, column, columns, scratch,
+                scratch + b->rows * b->columns, slots);
 }
 
 static void blas_run(const void *closure, void *const *buffers, int64_t first,
@@ -258,8 +271,11 @@ static AqStatus blas_plan(AqCodePlan *plan, const AqContractKernel *k,
                        blas.problem);
     if (aq_code_plan_c_stage(plan, blas_run, &b, sizeof b))
         return aq_no_memory(error, sizeof b);
-    return aq_contract_link_storing(plan, k, b.n, offsetof(Blas, storing),
-                                    error);
+    if (aq_contract_link_storing(plan, k, b.n, offsetof(Blas, storing), error))
+        return error->status;
+    return b.sum_tasks ? aq_sums_plan(plan, &b.storing.sums, &b.sums, 1,
+                                      b.sum_tasks, error)
+                       : AQ_OK;
 }
 
 const AqContractAlgorithm aq_algorithm_blas = {

@@ -26,7 +26,7 @@ typedef struct AqStage {
     int64_t tasks;
 } AqStage;
 
-enum { AQ_MAX_STAGES = 4 };
+enum { AQ_MAX_STAGES = 5 };
 
 /* ---- kinds.c ---- */
 

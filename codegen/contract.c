@@ -27,7 +27,7 @@ static AqStatus find_contraction(AqContractKernel *k, AqError *error)
                        "contract kernel %%%d has no contraction",
                        k->kernel->id);
     k->node = aq_node(body, k->id);
-    return AQ_OK;
+    return aq_sums_find(k->kernel, k->id, &k->sums, error);
 }
 
 /* The contraction's value, perhaps in another shape. */
@@ -95,7 +95,8 @@ void aq_contract_leaves(const AqContractKernel *k, AqPacking *packing,
                            .vector = target->vector};
     *storing = (AqStoring){.columns = aq_tile_columns(target),
                            .out_buffer = k->kernel->node->n_inputs,
-                           .rank = k->node->type.rank};
+                           .rank = k->node->type.rank,
+                           .sums = k->sums};
     memcpy(storing->out_stride, out.stride, sizeof storing->out_stride);
 }
 
@@ -149,7 +150,8 @@ static AqStatus link_epilogue(AqCodePlan *plan, const AqContractKernel *k,
     *code = (AqStoreCode){.body = k->kernel->body,
                           .contraction = k->id,
                           .n_inputs = k->kernel->node->n_inputs,
-                          .columns = columns};
+                          .columns = columns,
+                          .sums = k->sums};
     AqText key = {0};
     aq_kernel_key(k->kernel, &key);
     int unit = aq_code_plan_unit(plan, "store", key.data, key.length,

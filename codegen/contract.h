@@ -12,6 +12,7 @@
  *   contract_panels.c   operands into panels
  *   contract_pack.c     leaves that copy, transpose and evaluate operands
  *   contract_store.c    the leaf that writes a tile through the epilogue
+ *   contract_sums.c     reductions of what is written, joined at the end
  *   micro.c             the register tile: rows by vectors of columns
  *
  * Images.  A's element at grid point (n, y, x), tap (ty, tx) and channel j is
@@ -25,7 +26,7 @@
 #ifndef AQ_CODEGEN_CONTRACT_H
 #define AQ_CODEGEN_CONTRACT_H
 
-#include "codegen/emit.h"
+#include "codegen/contract_sums.h"
 
 enum {
     AQ_KC = 256,         /* the largest block of k */
@@ -82,10 +83,12 @@ typedef void AqEvaluatePartFn(void *const *buffers, const int64_t *index,
                               float *to, int64_t stride, int64_t rows,
                               int64_t columns);
 /* The results where the contraction's value at `index` and on is in the tile:
- * rows along the last dimension but one, `step` apart. */
+ * rows along the last dimension but one, `step` apart.  What is reduced is
+ * taken into `sums`, a strip's columns of a slot (see AqSums) in which `taken`
+ * rows are. */
 typedef void AqStoreFn(void *const *buffers, const float *tile,
                        const int64_t *index, int64_t step, int64_t rows,
-                       int64_t columns);
+                       int64_t columns, float *sums, int64_t taken);
 
 /* Register tiles of all sizes that a contraction needs. */
 typedef struct AqMicros {
@@ -126,6 +129,7 @@ typedef struct AqStoreCode {
     AqId contraction;
     int n_inputs;
     int64_t columns; /* of a group */
+    AqSums sums;
 } AqStoreCode;
 AqStatus aq_emit_tile_store(AqEmit *e, const void *store_code);
 /* Over the body, its args' bases taken from the table of buffers. */
@@ -138,7 +142,8 @@ typedef struct AqContractKernel {
     const AqKernel *kernel;
     AqId id; /* in the body */
     const AqNode *node;
-    bool plain; /* the kernel's only result is the contraction's value */
+    bool plain;  /* the kernel's only result is the contraction's value */
+    AqSums sums; /* without a place */
 } AqContractKernel;
 
 /* A row of the table in contract.c; the kernel's attribute `algorithm` names
@@ -197,6 +202,7 @@ typedef struct AqPart {
     int64_t passes;         /* over k, each of p->pass or less */
     int64_t pass;
     int64_t packed, partial; /* floats into their workspaces */
+    AqSumPart sums;
 } AqPart;
 
 typedef enum AqBPlace {
@@ -244,6 +250,7 @@ typedef struct AqStoring {
     int64_t columns; /* floats of a tile's row */
     int32_t out_buffer, rank;
     int64_t out_stride[AQ_MAX_RANK];
+    AqSums sums;
 } AqStoring;
 
 /* Fills all but the leaves, which are linked: `packing` and `storing` are where
@@ -270,7 +277,7 @@ typedef struct AqContraction {
     int64_t tap_lists; /* lists of segments that are kept at a time */
     int64_t panel_floats, sums_floats; /* of the scratch; B's strips follow */
     int64_t partial_floats;            /* of one slice */
-    int64_t tasks[4];                  /* first, pack, run, reduce */
+    int64_t tasks[5];                  /* first, pack, run, reduce, sums */
     int64_t window;                    /* floats into the scratch */
     AqOperand operand[2];              /* A, B */
     AqMicros micro;
@@ -394,10 +401,11 @@ AqTaskFn aq_contract_first;
 /* ---- contract_driver.c ---- */
 
 /* Writes `rows` rows of a tile, `step` apart along the last dimension but one
- * of the contraction's value, which begins at `index`. */
+ * of the contraction's value, which begins at `index`; `slots` is what
+ * aq_sums_begin gave. */
 void aq_store_rows(const AqStoring *s, void *const *buffers, const float *tile,
                    const int64_t *index, int64_t step, int64_t rows,
-                   int64_t columns);
+                   int64_t columns, float *slots);
 
 AqTaskFn aq_contract_pack, aq_contract_run, aq_contract_reduce;
 

@@ -13,6 +13,7 @@ typedef struct Task {
     const AqPart *part;
     int64_t batch, slice;
     int64_t tile0, tile1, strip0, strip1;
+    float *slots; /* see aq_sums_begin */
 } Task;
 
 static int64_t tile_floats(const AqContraction *c)
@@ -85,10 +86,14 @@ void aq_contract_pack(const void *closure, void *const *buffers, int64_t first,
 
 void aq_store_rows(const AqStoring *s, void *const *buffers, const float *tile,
                    const int64_t *index, int64_t step, int64_t rows,
-                   int64_t columns)
+                   int64_t columns, float *slots)
 {
     if (s->store) {
-        s->store(buffers, tile, index, step, rows, columns);
+        int64_t taken = 0, column = index[s->rank - 1];
+        float *sums = slots ? aq_sums_take(&s->sums, slots, index[0], column,
+                                           rows, &taken)
+                            : NULL;
+        s->store(buffers, tile, index, step, rows, columns, sums, taken);
         return;
     }
     float *out = buffers[s->out_buffer];
@@ -111,12 +116,12 @@ static int64_t rows_of(const AqContraction *c, const AqPart *p, int64_t tile)
     return AQ_MIN(c->tile_rows, p->group - row_in_group(c, p, tile));
 }
 
-static void store_tile(const AqContraction *c, const AqPart *p, int64_t batch,
-                       int64_t tile, int64_t strip, void *const *buffers,
-                       const float *sums)
+static void store_tile(const AqContraction *c, const Task *t, int64_t tile,
+                       int64_t strip, void *const *buffers, const float *sums)
 {
+    const AqPart *p = t->part;
     int64_t index[AQ_MAX_RANK] = {0};
-    int64_t rest = batch, column = strip * c->tile_columns;
+    int64_t rest = t->batch, column = strip * c->tile_columns;
     int64_t columns = AQ_MIN(c->tile_columns, p->n - column);
     int64_t row = tile % p->groups * p->group + row_in_group(c, p, tile);
     int64_t end = row + rows_of(c, p, tile);
@@ -124,7 +129,7 @@ static void store_tile(const AqContraction *c, const AqPart *p, int64_t batch,
         index[d] = rest % c->batch[d];
         rest /= c->batch[d];
     }
-    index[c->rank - 1] = column + batch * c->column_batch;
+    index[c->rank - 1] = column + t->batch * c->column_batch;
     while (row < end) {
         int64_t x = row % p->out_w, line = row / p->out_w;
         int64_t rows = AQ_MIN(end - row, p->out_w - x);
@@ -133,7 +138,8 @@ static void store_tile(const AqContraction *c, const AqPart *p, int64_t batch,
             index[1] = p->y0 + p->ys * (line % p->out_h);
         }
         index[c->rank - 2] = p->x0 + p->xs * x;
-        aq_store_rows(&c->storing, buffers, sums, index, p->xs, rows, columns);
+        aq_store_rows(&c->storing, buffers, sums, index, p->xs, rows, columns,
+                      t->slots);
         sums += rows * c->tile_columns;
         row += rows;
     }
@@ -167,6 +173,12 @@ static Task task_at(const AqContraction *c, int64_t task, int64_t slices)
                   .tile1 = AQ_MIN(tile + c->tile_block, p->tiles),
                   .strip0 = strip,
                   .strip1 = AQ_MIN(strip + c->strip_block, c->strips)};
+}
+
+static void begin_sums(const AqContraction *c, Task *t, void *const *buffers)
+{
+    t->slots = aq_sums_begin(&c->storing.sums, &t->part->sums, buffers,
+                             t->tile0 / c->tile_block, t->strip0, t->strip1);
 }
 
 static float *partial_tile(const AqContraction *c, const Task *t,
@@ -330,8 +342,7 @@ static void run_tile(const Pass *pass, int64_t tile, const float *a,
             micro(a, b, sums, pass->k1 - pass->k0, stride, !pass->first, NULL,
                   0, lines.from, lines.stride);
         if (pass->last && c->slices == 1)
-            store_tile(c, p, pass->task->batch, tile, strip, pass->buffers,
-                       sums);
+            store_tile(c, pass->task, tile, strip, pass->buffers, sums);
     }
 }
 
@@ -447,8 +458,12 @@ void aq_contract_run(const void *closure, void *const *buffers, int64_t first,
                      int64_t last, void *scratch)
 {
     const AqContraction *c = closure;
-    for (int64_t i = first; i < last; i++)
-        run_task(c, task_at(c, i, c->slices), buffers, scratch);
+    for (int64_t i = first; i < last; i++) {
+        Task t = task_at(c, i, c->slices);
+        if (c->slices == 1)
+            begin_sums(c, &t, buffers);
+        run_task(c, t, buffers, scratch);
+    }
 }
 
 /* ---- stage: slices of k together, in order ---- */
@@ -460,6 +475,7 @@ void aq_contract_reduce(const void *closure, void *const *buffers,
     float *sums = scratch;
     for (int64_t task = first; task < last; task++) {
         Task t = task_at(c, task, 1);
+        begin_sums(c, &t, buffers);
         for (int64_t strip = t.strip0; strip < t.strip1; strip++)
             for (int64_t tile = t.tile0; tile < t.tile1; tile++) {
                 memcpy(sums, partial_tile(c, &t, buffers, 0, tile, strip),
@@ -470,7 +486,7 @@ void aq_contract_reduce(const void *closure, void *const *buffers,
                     for (int64_t i = 0; i < tile_floats(c); i++)
                         sums[i] += more[i];
                 }
-                store_tile(c, t.part, t.batch, tile, strip, buffers, sums);
+                store_tile(c, &t, tile, strip, buffers, sums);
             }
     }
 }

@@ -1,8 +1,12 @@
 /* The leaf that writes a tile: the kernel's results where the contraction's
  * value lies in the tile, everything else of the body evaluated in place.
  *
- *   for each row of the tile:  for its vectors:  results[...] = body(tile) */
+ *   for each row of the tile:  for its vectors:  results[...] = body(tile)
+ *
+ * What is reduced runs along in registers (contract_sums.h). */
 #include "codegen/contract.h"
+
+#include <string.h>
 
 typedef struct Store {
     AqEmit *e;
@@ -12,6 +16,7 @@ typedef struct Store {
     LLVMValueRef start[AQ_MAX_RANK]; /* of the first row */
     AqIndex index[AQ_MAX_RANK];
     LLVMValueRef sums; /* the tile's vector at the index */
+    AqRunning running;
 } Store;
 
 enum {
@@ -21,6 +26,8 @@ enum {
     PARAM_STEP,
     PARAM_ROWS,
     PARAM_COLUMNS,
+    PARAM_SUMS,
+    PARAM_TAKEN,
 };
 
 static LLVMValueRef buffer(AqEmit *e, LLVMValueRef buffers, int64_t index)
@@ -66,17 +73,23 @@ static LLVMValueRef value_at(Store *s, AqId id)
 }
 
 /* All are computed before any is stored: a result may share an input's
- * memory. */
-static void store_vector(Store *s, LLVMValueRef *out, LLVMValueRef mask)
+ * memory.  `row` of the tile, `v` of the strip. */
+static void store_vector(Store *s, LLVMValueRef *out, LLVMValueRef mask,
+                         LLVMValueRef row, int v)
 {
     const AqGraph *body = s->code->body;
-    LLVMValueRef values[AQ_MAX_RESULTS];
+    const AqSums *sums = &s->code->sums;
+    LLVMValueRef values[AQ_MAX_RESULTS] = {NULL};
     AqIndex offset = aq_expr_offset(s->x, s->type, s->index);
     aq_expr_mask(s->x, mask, 0);
     for (int i = 0; i < body->n_outputs; i++)
-        values[i] = value_at(s, body->outputs[i].node);
+        if (out[i])
+            values[i] = value_at(s, body->outputs[i].node);
+    for (int i = 0; i < sums->count; i++)
+        aq_running_take(&s->running, i, v, row, value_at(s, sums->of[i].value));
     for (int i = 0; i < body->n_outputs; i++)
-        aq_expr_store(s->x, out[i], offset, values[i]);
+        if (out[i])
+            aq_expr_store(s->x, out[i], offset, values[i]);
     aq_expr_mask(s->x, NULL, 0);
 }
 
@@ -108,8 +121,13 @@ static void store_rows(Store *s, LLVMValueRef *out, const AqIndex *columns,
     AqEmit *e = s->e;
     int rank = s->type->rank;
     AqLoop rows;
+    s->running.vectors = vectors;
+    int carried = s->code->sums.count ? aq_running_load(&s->running) : 0;
     aq_loop_begin(e, &rows, aq_i64(e, 0), LLVMGetParam(e->function, PARAM_ROWS),
                   1);
+    for (int i = 0; i < carried; i++)
+        aq_loop_carry(e, &rows, s->running.v[i]);
+    memcpy(s->running.v, rows.carried, sizeof rows.carried);
     aq_expr_enter(s->x, rows.before);
     LLVMValueRef step = LLVMBuildMul(e->builder, rows.counter,
                                      LLVMGetParam(e->function, PARAM_STEP), "");
@@ -124,19 +142,27 @@ static void store_rows(Store *s, LLVMValueRef *out, const AqIndex *columns,
         LLVMValueRef place = aq_i64(e, (int64_t)v * e->lanes);
         s->sums = aq_load(e, e->vf32, aq_at(e, e->f32, tile, place));
         s->index[rank - 1] = columns[v];
-        store_vector(s, out, masks[v]);
+        store_vector(s, out, masks[v], rows.counter, v);
     }
     aq_expr_leave(s->x);
     aq_expr_forget(s->x); /* what stands before this loop alone */
+    memcpy(rows.next, s->running.v, sizeof rows.next);
     aq_loop_end(e, &rows);
+    memcpy(s->running.v, rows.next, sizeof rows.next);
+    if (carried)
+        aq_running_store(&s->running);
 }
 
 static void store_begin(Store *s)
 {
     AqEmit *e = s->e;
-    LLVMTypeRef parameters[] = {e->pointer, e->pointer, e->pointer,
-                                e->i64,     e->i64,     e->i64};
+    LLVMTypeRef parameters[] = {e->pointer, e->pointer, e->pointer, e->i64,
+                                e->i64,     e->i64,     e->pointer, e->i64};
     aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
+    s->running = (AqRunning){.e = e,
+                             .sums = &s->code->sums,
+                             .at = LLVMGetParam(e->function, PARAM_SUMS),
+                             .taken = LLVMGetParam(e->function, PARAM_TAKEN)};
 }
 
 static AqStatus store_expr(Store *s)
@@ -185,10 +211,11 @@ AqStatus aq_emit_tile_store(AqEmit *e, const void *context)
     store_begin(&s);
     if (store_expr(&s))
         return e->error->status;
-    LLVMValueRef out[AQ_MAX_RESULTS];
+    LLVMValueRef out[AQ_MAX_RESULTS] = {NULL}; /* NULL: a reduction */
     for (int i = 0; i < code->body->n_outputs; i++)
-        out[i] = buffer(e, LLVMGetParam(e->function, PARAM_BUFFERS),
-                        code->n_inputs + i);
+        if (!aq_is_sum(code->body, code->body->outputs[i].node))
+            out[i] = buffer(e, LLVMGetParam(e->function, PARAM_BUFFERS),
+                            code->n_inputs + i);
     int64_t strip = aq_tile_columns(e->target), left = code->columns % strip;
     if (code->columns >= strip && left > 0) {
         LLVMBasicBlockRef whole = aq_emit_block(e, "whole");

@@ -1,8 +1,9 @@
 /* The algorithm `gemm`: the register tile over the operands as they lie (a
  * convolution is an implicit product).  A closure for the driver, leaves, and
- * at most four stages:
+ * at most five stages:
  *
  *   operands to be evaluated first -> strips of B -> products -> slices of k
+ *   -> reductions
  *
  * Where an operand is an argument, moved in a way that strides can say, it is
  * read where it lies; any other is evaluated, by the task that needs it or into
@@ -11,7 +12,7 @@
 
 #include <string.h>
 
-enum { STAGE_FIRST, STAGE_PACK, STAGE_RUN, STAGE_REDUCE, STAGES };
+enum { STAGE_FIRST, STAGE_PACK, STAGE_RUN, STAGE_REDUCE, STAGE_SUMS, STAGES };
 
 typedef struct Contract {
     const AqContractKernel *k;
@@ -182,6 +183,23 @@ static void count_tasks(Contract *k)
         k->workspace += c->partial_floats * c->slices;
 }
 
+/* Of form "k" the taps are interleaved, but no samples are kept. */
+static void set_sums(Contract *k)
+{
+    AqContraction *c = k->c;
+    AqSums *sums = &c->storing.sums;
+    int64_t slots = 0;
+    if (sums->count == 0)
+        return;
+    for (AqPart *p = c->parts; p < c->parts + c->n_parts; p++) {
+        bool rows = sums->samples > 1;
+        p->sums = aq_sums_part(
+            sums, rows ? p->m : p->tiles,
+            rows ? c->tile_block * c->tile_rows : c->tile_block, &slots);
+    }
+    c->tasks[STAGE_SUMS] = aq_sums_place(sums, slots, &k->workspace);
+}
+
 static void set_blocks(Contract *k)
 {
     AqContraction *c = k->c;
@@ -201,6 +219,7 @@ static void set_blocks(Contract *k)
     }
     c->tile_block = AQ_MIN(c->tile_block, most_tiles);
     count_tasks(k);
+    set_sums(k);
     set_scratch(k, again);
     c->kept_buffer = k->kept > 0 ? c->work_buffer + (k->workspace > 0) : -1;
 }
@@ -334,22 +353,35 @@ static AqStatus link_stage(AqCodePlan *plan, const Contract *k, int stage,
     return error->status;
 }
 
+static AqStatus plan_sums(AqCodePlan *plan, const AqContraction *c,
+                          AqError *error)
+{
+    AqSumPart *parts =
+        AQ_NEW_ARRAY(aq_code_plan_arena(plan), AqSumPart, c->n_parts);
+    if (!parts)
+        return aq_no_memory(error, sizeof *parts * (size_t)c->n_parts);
+    for (int i = 0; i < c->n_parts; i++)
+        parts[i] = c->parts[i].sums;
+    return aq_sums_plan(plan, &c->storing.sums, parts, c->n_parts,
+                        c->tasks[STAGE_SUMS], error);
+}
+
 static AqStatus gemm_plan(AqCodePlan *plan, const AqContractKernel *of,
                           AqError *error)
 {
-    static AqTaskFn *const run[STAGES] = {aq_contract_first, aq_contract_pack,
-                                          aq_contract_run, aq_contract_reduce};
+    static AqTaskFn *const run[] = {aq_contract_first, aq_contract_pack,
+                                    aq_contract_run, aq_contract_reduce};
     Contract k;
     if (analyse(&k, of, aq_code_plan_arena(plan), error))
         return error->status;
-    for (int i = 0; i < STAGES; i++) {
+    for (int i = 0; i < STAGE_SUMS; i++) {
         if (k.c->tasks[i] == 0)
             continue;
         if (aq_code_plan_c_stage(plan, run[i], k.c, k.bytes) ||
             link_stage(plan, &k, i, error))
             return error->status;
     }
-    return AQ_OK;
+    return k.c->tasks[STAGE_SUMS] ? plan_sums(plan, k.c, error) : AQ_OK;
 }
 
 const AqContractAlgorithm aq_algorithm_gemm = {

@@ -1,7 +1,8 @@
 /* Winograd forward, and the input's gradient, which is the same on weights that
- * are turned round: a closure for the driver, leaves, and at most four stages:
+ * are turned round: a closure for the driver, leaves, and at most five stages:
  *
- *   weights that are expressions -> U -> V -> products and what follows
+ *   weights that are expressions -> U -> V -> products and what follows ->
+ *   reductions
  *
  * Where there are many tiles a task makes its own V, and U is made once for
  * all.  Where there are few, tasks share the columns, so V is made once, and
@@ -10,7 +11,14 @@
 
 #include <string.h>
 
-enum { STAGE_EVALUATE, STAGE_WEIGHTS, STAGE_TILES, STAGE_RUN, STAGES };
+enum {
+    STAGE_EVALUATE,
+    STAGE_WEIGHTS,
+    STAGE_TILES,
+    STAGE_RUN,
+    STAGE_SUMS,
+    STAGES
+};
 
 typedef struct Forward {
     const AqContractKernel *k;
@@ -234,6 +242,11 @@ static void set_room(Forward *f)
     int64_t *room = w->weights.place == AQ_FIRST ? &f->workspace : &f->kept;
     w->u_at = *room;
     *room += w->share_u ? w->strips * w->passes * u : 0;
+    int64_t slots = 0;
+    w->sums = aq_sums_part(&w->storing.sums, w->tiles.units,
+                           w->tiles.unit_block, &slots);
+    f->tasks[STAGE_SUMS] =
+        aq_sums_place(&w->storing.sums, slots, &f->workspace);
     w->u_buffer = w->work_buffer + (f->kept > 0 && f->workspace > 0);
 }
 
@@ -365,9 +378,8 @@ static AqStatus link_stage(AqCodePlan *plan, const Forward *f, int stage,
 static AqStatus winograd_plan(AqCodePlan *plan, const AqContractKernel *k,
                               AqError *error)
 {
-    static AqTaskFn *const run[STAGES] = {aq_winograd_evaluate,
-                                          aq_winograd_weights,
-                                          aq_winograd_tiles, aq_winograd_run};
+    static AqTaskFn *const run[] = {aq_winograd_evaluate, aq_winograd_weights,
+                                    aq_winograd_tiles, aq_winograd_run};
     Forward f;
     if (check(k, error))
         return error->status;
@@ -375,14 +387,17 @@ static AqStatus winograd_plan(AqCodePlan *plan, const AqContractKernel *k,
         return aq_winograd_weight_plan(plan, k, error);
     if (analyse(&f, k, error))
         return error->status;
-    for (int i = 0; i < STAGES; i++) {
+    for (int i = 0; i < STAGE_SUMS; i++) {
         if (f.tasks[i] == 0)
             continue;
         if (aq_code_plan_c_stage(plan, run[i], &f.w, sizeof f.w) ||
             link_stage(plan, &f, i, error))
             return error->status;
     }
-    return AQ_OK;
+    return f.tasks[STAGE_SUMS]
+               ? aq_sums_plan(plan, &f.w.storing.sums, &f.w.sums, 1,
+                              f.tasks[STAGE_SUMS], error)
+               : AQ_OK;
 }
 
 const AqContractAlgorithm aq_algorithm_winograd = {

@@ -149,7 +149,8 @@ static void multiply(const AqWinograd *w, int64_t strip, int64_t pass,
 
 /* A strip's sums back to pixels, and through the epilogue. */
 static void transform_back(const AqWinograd *w, int64_t block, int64_t strip,
-                           void *const *buffers, const float *m, float *pixels)
+                           void *const *buffers, float *slots, const float *m,
+                           float *pixels)
 {
     int64_t columns = w->packing.columns, o = strip * columns;
     int64_t n = AQ_MIN(columns, w->part.n - o);
@@ -169,7 +170,7 @@ static void transform_back(const AqWinograd *w, int64_t block, int64_t strip,
         for (int64_t y = 0; y < AQ_MIN(AQ_TILE, w->height - y0); y++) {
             int64_t index[AQ_MAX_RANK] = {unit.sample, y0 + y, x0, o};
             aq_store_rows(&w->storing, buffers, pixels + y * line, index, 1,
-                          rows, n);
+                          rows, n, slots);
         }
     }
 }
@@ -185,6 +186,9 @@ void aq_winograd_run(const void *closure, void *const *buffers, int64_t first,
         int64_t end_unit =
             AQ_MIN(first_unit + w->tiles.unit_block, w->tiles.units);
         int64_t strip0 = task / w->tiles.blocks * w->strip_block;
+        int64_t strip1 = AQ_MIN(strip0 + w->strip_block, w->strips);
+        float *slots = aq_sums_begin(&w->storing.sums, &w->sums, buffers, block,
+                                     strip0, strip1);
         float *m = scratch, *pixels = m + AQ_POINTS * w->m_point;
         float *own_u = pixels + w->pixel_floats;
         float *own_v = own_u + w->own_u_floats;
@@ -197,8 +201,7 @@ void aq_winograd_run(const void *closure, void *const *buffers, int64_t first,
             tiles = transform_units(w, first_unit, end_unit, 0, buffers,
                                     own_v + AQ_POINTS * w->v_point, own_v);
         }
-        for (int64_t strip = strip0;
-             strip < AQ_MIN(strip0 + w->strip_block, w->strips); strip++) {
+        for (int64_t strip = strip0; strip < strip1; strip++) {
             for (int64_t pass = 0; pass < w->passes; pass++) {
                 const float *u = own_u;
                 int64_t k0 = pass * w->pass;
@@ -210,7 +213,7 @@ void aq_winograd_run(const void *closure, void *const *buffers, int64_t first,
                                       own_u, m + w->taps_at);
                 multiply(w, strip, pass, tiles, v, u, m);
             }
-            transform_back(w, block, strip, buffers, m, pixels);
+            transform_back(w, block, strip, buffers, slots, m, pixels);
         }
     }
 }

@@ -30,6 +30,7 @@ typedef struct AqWinograd {
     int32_t share_v, share_u; /* made once, by stages of their own */
     AqPacking packing;
     AqStoring storing;
+    AqSumPart sums;
     AqTransformFn *transform_input, *transform_weight, *transform_output;
     AqMicros micro;
 } AqWinograd;

@@ -121,7 +121,7 @@ static void store_taps(const AqWinogradWeight *w, void *const *buffers,
     for (int64_t tap = 0; tap < AQ_WINOGRAD_TAPS; tap++) {
         int64_t index[AQ_MAX_RANK] = {tap / 3, tap % 3, row * w->tile_rows, o};
         aq_store_rows(&w->storing, buffers, taps + tap * floats, index, 1,
-                      rows_of(w, row), n);
+                      rows_of(w, row), n, NULL);
     }
 }
 

@@ -12,6 +12,7 @@
 #include "ir/base/base.h"
 
 enum { AQ_MAX_RANK = 8, AQ_NO_NODE = -1, AQ_MAX_RESULTS = 16 };
+enum { AQ_MAX_SUMS = 4 }; /* reductions in one contraction's kernel */
 
 /* Parameters lie in the flat arrays at multiples of this many floats. */
 enum { AQ_PARAM_ALIGN = 16 };

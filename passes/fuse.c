@@ -13,7 +13,6 @@ static bool prepare(Fuse *f)
     size_t n = (size_t)f->in->count;
     f->live = AQ_NEW_ARRAY(f->arena, bool, n);
     f->uses = AQ_NEW_ARRAY(f->arena, int, n);
-    f->user = AQ_NEW_ARRAY(f->arena, AqId, n);
     f->role = AQ_NEW_ARRAY(f->arena, FuseRole, n);
     f->absorbed = AQ_NEW_ARRAY(f->arena, AqId, n);
     f->group_of = AQ_NEW_ARRAY(f->arena, int, n);
@@ -22,18 +21,15 @@ static bool prepare(Fuse *f)
     f->inner = AQ_NEW_ARRAY(f->arena, AqId, n);
     f->placed = AQ_NEW_ARRAY(f->arena, bool, n);
     if (!f->placed || !f->inner || !f->map || !f->visited || !f->group_of ||
-        !f->absorbed || !f->role || !f->user || !f->uses || !f->live)
+        !f->absorbed || !f->role || !f->uses || !f->live)
         return false;
     aq_mark_live(f->in, f->live);
     for (AqId id = 0; id < f->in->count; id++)
-        f->user[id] = f->absorbed[id] = f->group_of[id] = f->map[id] =
-            AQ_NO_NODE;
+        f->absorbed[id] = f->group_of[id] = f->map[id] = AQ_NO_NODE;
     for (AqId id = 0; id < f->in->count; id++) {
         const AqNode *node = aq_node(f->in, id);
-        for (int i = 0; f->live[id] && i < node->n_inputs; i++) {
+        for (int i = 0; f->live[id] && i < node->n_inputs; i++)
             f->uses[node->inputs[i]]++;
-            f->user[node->inputs[i]] = id;
-        }
     }
     for (int i = 0; i < f->in->n_outputs; i++)
         f->uses[f->in->outputs[i].node]++;

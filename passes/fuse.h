@@ -20,9 +20,9 @@ typedef struct FuseGroup {
     AqLowering kind;
     AqId anchor;   /* the contraction, attention or scatter; else AQ_NO_NODE */
     AqType domain; /* map: what the loops run over */
-    const AqAttr
-        *axes; /* map: reduced by its reductions; NULL if it has none */
+    const AqAttr *axes; /* reduced by its reductions; NULL if it has none */
     int n_members, n_leaves, nodes; /* nodes: about the body's size */
+    int n_sums;                     /* contract: reductions among them */
     AqId members[AQ_MAX_RESULTS];   /* ascending */
     AqId *leaves;
     int leaves_capacity;
@@ -36,8 +36,7 @@ typedef struct Fuse {
     AqArena *arena; /* scratch of the pass */
     AqError *error;
     bool *live;
-    int *uses;  /* uses by live nodes and outputs */
-    AqId *user; /* the last user of each node */
+    int *uses; /* uses by live nodes and outputs */
     FuseRole *role;
     AqId *absorbed; /* pointwise node -> contraction whose epilogue has it */
     int *group_of;  /* stored value -> group */
@@ -58,6 +57,11 @@ static inline bool aq_fuse_is_stored(const Fuse *f, AqId id)
 {
     return f->role[id] != ROLE_INLINE;
 }
+
+/* fuse_sums.c */
+/* Whether a contraction's kernel could compute this reduction of what it gives,
+ * or of values at the same index: see there. */
+bool aq_may_sum(const AqGraph *g, AqId reduction, AqId contraction);
 
 /* fuse_group.c: fills groups and group_of. */
 void aq_fuse_group(Fuse *f);

@@ -1,13 +1,14 @@
 /* Which stored values one kernel writes.
  *
- * A contraction's kernel writes the end of its epilogue; attention's its
- * results.  Everything else runs over a domain, and values over one domain that
- * read a common large leaf, or one of which is read by another at the same
- * index, share a sweep: the optimizer is one kernel, and so are the sums of a
- * normalisation's backward pass.  A pointwise value may take the domain of a
- * reduction that reads it through a reshape: the elements are the same, in the
- * same order.  Joining must leave the kernels without cycles: no member may
- * reach the newcomer through a kernel outside. */
+ * A contraction's kernel writes the end of its epilogue, and what is summed
+ * over its rows (fuse_sums.c); attention's its results.  Everything else runs
+ * over a domain, and values over one domain that read a common large leaf, or
+ * one of which is read by another at the same index, share a sweep: the
+ * optimizer is one kernel, and so are the sums of a normalisation's backward
+ * pass.  A pointwise value may take the domain of a reduction that reads it
+ * through a reshape: the elements are the same, in the same order.  Joining
+ * must leave the kernels without cycles: no member may reach the newcomer
+ * through a kernel outside. */
 #include "passes/fuse.h"
 
 #include <string.h>
@@ -242,6 +243,25 @@ static bool may_join(Fuse *f, int g, const FuseGroup *newcomer)
            stays_acyclic(f, g, newcomer);
 }
 
+/* Whether a reduction reads what a contraction gives, while its tasks have it.
+ */
+static bool may_sum(Fuse *f, int g, const FuseGroup *newcomer)
+{
+    FuseGroup *group = &f->groups[g];
+    if (group->kind != AQ_LOWER_contract || !newcomer->axes)
+        return false;
+    AqId by = computed_by(f, newcomer->members[0]);
+    bool reads = false;
+    for (int i = 0; i < newcomer->n_leaves; i++)
+        reads |= is_member(group, newcomer->leaves[i]);
+    return reads && group->n_sums < AQ_MAX_SUMS &&
+           group->n_members < MOST_MEMBERS &&
+           group->nodes + newcomer->nodes <= MOST_NODES &&
+           aq_may_sum(f->in, by, group->anchor) &&
+           same_axes(group->axes, newcomer->axes) &&
+           stays_acyclic(f, g, newcomer);
+}
+
 static void join(Fuse *f, FuseGroup *group, const FuseGroup *newcomer)
 {
     for (int i = 0; i < newcomer->n_leaves; i++)
@@ -249,10 +269,26 @@ static void join(Fuse *f, FuseGroup *group, const FuseGroup *newcomer)
             add_leaf(f, group, newcomer->leaves[i]);
     group->members[group->n_members++] = newcomer->members[0];
     group->nodes += newcomer->nodes;
+    group->n_sums += newcomer->axes != NULL;
     if (newcomer->axes) {
         group->axes = newcomer->axes;
         group->domain = newcomer->domain;
     }
+}
+
+/* A group, among those made last, that v joins; -1: none. */
+static int find_company(Fuse *f, const FuseGroup *newcomer)
+{
+    int last = AQ_MAX(0, f->n_groups - LOOK_BACK);
+    if (newcomer->kind != AQ_LOWER_map)
+        return -1;
+    for (int g = f->n_groups; g-- > last;)
+        if (may_sum(f, g, newcomer))
+            return g;
+    for (int g = f->n_groups; g-- > last;)
+        if (may_join(f, g, newcomer))
+            return g;
+    return -1;
 }
 
 /* Both results of moments, and all of attention, belong to one kernel. */
@@ -279,14 +315,12 @@ static void place_value(Fuse *f, AqId v)
     }
     FuseGroup *group = &f->groups[f->n_groups];
     start_group(f, group, v);
-    int last = AQ_MAX(0, f->n_groups - LOOK_BACK);
-    for (int g = f->n_groups; g-- > last && group->kind == AQ_LOWER_map;)
-        if (may_join(f, g, group)) {
-            join(f, &f->groups[g], group);
-            f->group_of[v] = g;
-            return;
-        }
-    f->group_of[v] = f->n_groups++;
+    int company = find_company(f, group);
+    f->group_of[v] = company >= 0 ? company : f->n_groups;
+    if (company >= 0)
+        join(f, &f->groups[company], group);
+    else
+        f->n_groups++;
 }
 
 void aq_fuse_group(Fuse *f)

@@ -3,9 +3,8 @@
  * Always: what contractions, attention, scatter, reductions and moments give,
  * what leaves the program, and what those kernels read that cannot compute
  * while they read.  A contraction also takes the pointwise work that follows it
- * and nobody else wants (its epilogue); then the end of that chain is stored
- * instead.
- * Never: constants, and movement, which is an index map of the reader.
+ * up to where all its uses have met (its epilogue); then that is stored
+ * instead. Never: constants, and movement, which is an index map of the reader.
  * By rule: a pointwise value is stored where it would be computed more often
  * than it has elements (it is broadcast), or again, in several kernels or by
  * several tasks of one, at a cost above COMPUTE_AGAIN.  What stands before a
@@ -138,33 +137,59 @@ static void store_fixed(Fuse *f, AqId id)
 
 /* ---- epilogues ---- */
 
-/* The only user of v, if that is pointwise work which may join v's kernel. */
-static AqId next_of_chain(const Fuse *f, AqId v)
+/* Whether u, which uses what a contraction gives, may be part of its epilogue.
+ */
+static bool may_follow(const Fuse *f, AqId contraction, AqId u)
 {
-    if (f->uses[v] != 1 || f->user[v] < 0)
-        return AQ_NO_NODE;
-    AqId u = f->user[v];
-    if (f->absorbed[u] >= 0 || f->role[u] == ROLE_SOURCE)
-        return AQ_NO_NODE;
     const AqNode *node = node_of(f, u);
-    bool same = aq_elements(&node->type) == aq_elements(&node_of(f, v)->type);
+    bool same =
+        aq_elements(&node->type) == aq_elements(&node_of(f, contraction)->type);
     bool free = node->op == AQ_OP_reshape && f->role[u] == ROLE_INLINE;
-    return same && (has_fact(f, u, AQ_POINTWISE) || free) &&
-                   node->type.element == AQ_F32
-               ? u
-               : AQ_NO_NODE;
+    return f->absorbed[u] < 0 && f->role[u] != ROLE_SOURCE && same &&
+           node->type.element == AQ_F32 &&
+           (has_fact(f, u, AQ_POINTWISE) || free);
+}
+
+static int uses_of_visited(const Fuse *f, AqId u)
+{
+    const AqNode *node = node_of(f, u);
+    int uses = 0;
+    for (int i = 0; i < node->n_inputs; i++)
+        uses += f->visited[node->inputs[i]] == f->stamp;
+    return uses;
+}
+
+/* The last node in which all uses of the contraction meet, nothing but
+ * pointwise work of one size lying between; what lies there is visited. */
+static AqId end_of_epilogue(Fuse *f, AqId contraction)
+{
+    enum { MOST = 64 };
+    AqId end = contraction;
+    int waiting = f->uses[contraction], count = 0;
+    f->visited[contraction] = ++f->stamp;
+    for (AqId u = contraction + 1; u < f->in->count && waiting > 0; u++) {
+        int uses = f->live[u] ? uses_of_visited(f, u) : 0;
+        if (uses == 0)
+            continue;
+        if (!may_follow(f, contraction, u) || count++ == MOST)
+            break;
+        f->visited[u] = f->stamp;
+        waiting -= uses;
+        if (waiting == 0 && has_fact(f, u, AQ_POINTWISE))
+            end = u;
+        waiting += f->uses[u];
+    }
+    return end;
 }
 
 static void absorb_epilogue(Fuse *f, AqId contraction)
 {
-    AqId end = contraction;
-    for (AqId v = contraction; (v = next_of_chain(f, v)) >= 0;)
-        if (has_fact(f, v, AQ_POINTWISE))
-            end = v;
-    for (AqId v = contraction; v != end;) {
+    AqId end = end_of_epilogue(f, contraction);
+    for (AqId v = contraction; v <= end; v++) {
+        if (f->visited[v] != f->stamp)
+            continue;
         f->role[v] = ROLE_INLINE;
         f->absorbed[v] = contraction;
-        v = f->user[v];
     }
     f->role[end] = ROLE_RESULT;
     f->absorbed[end] = contraction;

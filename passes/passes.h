@@ -82,6 +82,9 @@ AqPassFn aq_split;
  * kernels and their results the graph keeps sources, and reshape and concat
  * where they only name storage. */
 AqPassFn aq_fuse;
+/* Whether a contraction's kernel may compute that reduction of what it gives:
+ * its tasks then offer what split would. */
+bool aq_sums_contraction(const AqGraph *g, AqId reduction);
 
 /* ---- choose.c, choose_*.c ---- */
 

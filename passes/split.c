@@ -18,6 +18,8 @@
  *
  * or by (N,C), where the sum over (H,W) alone is not cut.
  *
+ * What a contraction's kernel may sum itself is left whole.
+ *
  * The cut depends on the shape alone.  Where n has no suitable divisor a sum or
  * maximum is cut into two slices first.
  * Needs: nothing.  Keeps: values up to rounding.  Idempotent. */
@@ -222,11 +224,13 @@ static bool is_there(const Split *s, const AqNode *node, const Reduction *r)
     return false;
 }
 
-static AqId split_sum(Split *s, const AqNode *node)
+static AqId split_sum(Split *s, AqId id)
 {
+    const AqNode *node = aq_node(s->in, id);
     Reduction r = describe(s->in, node);
     AqId x = s->map[node->inputs[0]];
-    int64_t wanted = wanted_parts(&r), parts = divisor(r.size, wanted);
+    int64_t wanted = aq_sums_contraction(s->in, id) ? 1 : wanted_parts(&r);
+    int64_t parts = divisor(r.size, wanted);
     if (r.run > 1 && r.axes[0] == 0 && wanted < LEAST_PARTS) {
         Reduction inner = within_samples(&r);
         if (is_there(s, node, &inner))
@@ -270,10 +274,11 @@ static void split_node(Split *s, AqId id)
 {
     const AqNode *node = aq_node(s->in, id);
     aq_graph_place(s->out, node);
-    if (node->op == AQ_OP_moments && split_results(s, id))
+    if (node->op == AQ_OP_moments && !aq_sums_contraction(s->in, id) &&
+        split_results(s, id))
         return;
     if (node->op == AQ_OP_reduce_sum || node->op == AQ_OP_reduce_max)
-        s->map[id] = split_sum(s, node);
+        s->map[id] = split_sum(s, id);
     if (s->map[id] == AQ_NO_NODE)
         s->map[id] = aq_graph_copy_node(s->out, s->in, id, s->map);
 }

@@ -193,14 +193,55 @@ static AqId operand(Suite *s, Kernel *k, AqType type, int kind)
     return add_arg(k, type);
 }
 
+/* What is stored, and sums and moments over all but the last dimension, or but
+ * the first and the last. */
+static void reductions(Kernel *k, AqId value, bool by_sample)
+{
+    AqType type = *type_of(k, value);
+    AqGraph *b = k->body;
+    int64_t axes[AQ_MAX_RANK];
+    int first = by_sample && type.rank > 2, n = 0;
+    for (int d = first; d < type.rank - 1; d++) {
+        axes[n++] = d;
+        k->k *= type.dim[d];
+    }
+    value =
+        aq_binary(b, AQ_OP_add, value, spread(k, &type, 1u << (type.rank - 1)));
+    give(k, "out", value);
+    AqId moments = aq_reduce_node(b, AQ_OP_moments, value, axes, n);
+    give(k, "m2", aq_result_node(b, moments, 1));
+    AqId scaled = aq_binary(b, AQ_OP_mul, value, spread(k, &type, ~0u));
+    give(k, "sum", aq_reduce_node(b, AQ_OP_reduce_sum, scaled, axes, n));
+    give(k, "mean", aq_result_node(b, moments, 0));
+    give(k, "silu",
+         aq_reduce_node(b, AQ_OP_reduce_sum, silu(k, value), axes, n));
+}
+
+/* Of which kernel's results there may be reductions: one product's rows. */
+static bool may_reduce(const Kernel *k, AqId value)
+{
+    const AqNode *node = aq_node(k->body, value);
+    if (node->op == AQ_OP_matmul)
+        return node->type.rank == 2;
+    return node->op != AQ_OP_conv2d_weight_gradient &&
+           aq_attr_int(node, AQ_KEY_GROUPS, 1) == 1;
+}
+
 /* The results: 0 the product, 1 with bias and residual, 2 two of them in
- * another shape. */
+ * another shape, 3 with reductions, 4 by sample. */
 static void results(Kernel *k, AqId value, int kind)
 {
     AqType type = *type_of(k, value);
     AqGraph *b = k->body;
     if (kind == 0) {
         give(k, "out", value);
+        return;
+    }
+    if (kind > 2) {
+        if (may_reduce(k, value))
+            reductions(k, value, kind == 4);
+        else
+            give(k, "out", value);
         return;
     }
     AqId sum =
@@ -681,6 +722,18 @@ static void winograd_convolutions(void **state)
     check_suite(s);
 }
 
+static void reduced_results(void **state)
+{
+    (void)state;
+    Suite *s = begin_suite(17);
+    for (int i = 0; i < 40; i++) {
+        matmul_case(s, i % 5 ? 0 : 1, 3);
+        conv_case(s, i % 2, i % 5 ? 0 : 1, 3 + i / 2 % 2);
+        winograd_case(s, i % 2, i % 5 ? 0 : 1, 3 + i / 2 % 2);
+    }
+    check_suite(s);
+}
+
 /* Evaluated by the tasks that need them: rows, windows, strips. */
 static void evaluated_operands(void **state)
 {
@@ -705,6 +758,7 @@ int main(void)
         cmocka_unit_test(prologues_and_epilogues),
         cmocka_unit_test(winograd_convolutions),
         cmocka_unit_test(evaluated_operands),
+        cmocka_unit_test(reduced_results),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

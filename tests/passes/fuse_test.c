@@ -93,6 +93,18 @@ static int ops_in(const AqGraph *body, AqOp op)
     return count;
 }
 
+static int sums_beside_contractions(const AqGraph *g)
+{
+    int count = 0;
+    for (AqId id = 0; id < g->count; id++) {
+        if (!is_kernel(g, id, "contract"))
+            continue;
+        const AqGraph *body = aq_attr_body(aq_node(g, id));
+        count += ops_in(body, AQ_OP_moments) + ops_in(body, AQ_OP_reduce_sum);
+    }
+    return count;
+}
+
 /* Kernels that write as many elements as `large` and contract nothing. */
 static int sweeps(const AqGraph *g, int64_t large)
 {
@@ -111,8 +123,8 @@ static int sweeps(const AqGraph *g, int64_t large)
 
 enum { LARGE = 4 * 16 * 16 * 32 };
 
-/* Two convolutions with what stands before and after them; the norms are a
- * sweep for their moments. */
+/* Two convolutions with what stands before and after them; the first norm is a
+ * sweep for its moments. */
 static void test_a_residual_block(void **state)
 {
     (void)state;
@@ -143,8 +155,12 @@ static void test_its_gradient(void **state)
     AqGraph *g = block_graph(true), *kernels = optimize(g);
     /* each convolution three times, the linear layer without d emb */
     assert_int_equal(kernels_of(kernels, "contract"), 3 + 2 + 2 + 1);
-    /* what the norms give; what the loss gives is read by contractions */
-    assert_int_equal(sweeps(kernels, LARGE), 2);
+    /* what the first norm gives; what the second and the loss give is computed
+     * by contractions as they read it */
+    assert_int_equal(sweeps(kernels, LARGE), 1);
+    /* moments of the first convolution's result, the gradient of the second's
+     * bias, the sums of both norms' gradients */
+    assert_int_equal(sums_beside_contractions(kernels), 1 + 1 + 2 * 2);
     for (AqId id = 0; id < kernels->count; id++) {
         if (!is_kernel(kernels, id, "map"))
             continue;
@@ -181,7 +197,7 @@ static void test_what_the_forward_pass_writes(void **state)
                   forward.kernels, 1e-6 * (double)forward.written,
                   1e-6 * (double)forward.contracted);
     assert_true(forward.contracted > 50 << 20);
-    assert_true((double)forward.written <= 1.02 * (double)forward.contracted);
+    assert_true((double)forward.written <= 1.01 * (double)forward.contracted);
     aq_graph_free(kernels);
     aq_graph_free(g);
 }
