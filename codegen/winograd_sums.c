@@ -55,6 +55,7 @@ void aq_winograd_weight_tiles(const void *closure, void *const *buffers,
 typedef struct Block {
     int64_t row0, row1, strip0, strip1; /* register tiles, strips */
     int64_t slice, tile0, tile1;
+    float *slots; /* see aq_sums_begin */
 } Block;
 
 static Block block_of(const AqWinogradWeight *w, int64_t task)
@@ -114,14 +115,15 @@ static void add_tiles(const AqWinogradWeight *w, const Block *block,
 
 /* A register tile's taps through the epilogue. */
 static void store_taps(const AqWinogradWeight *w, void *const *buffers,
-                       int64_t row, int64_t strip, const float *taps)
+                       int64_t row, int64_t strip, const float *taps,
+                       float *slots)
 {
     int64_t floats = w->tile_rows * w->columns, o = strip * w->columns;
     int64_t n = AQ_MIN(w->columns, w->image[AQ_WINOGRAD_DY].channels - o);
     for (int64_t tap = 0; tap < AQ_WINOGRAD_TAPS; tap++) {
         int64_t index[AQ_MAX_RANK] = {tap / 3, tap % 3, row * w->tile_rows, o};
         aq_store_rows(&w->storing, buffers, taps + tap * floats, index, 1,
-                      rows_of(w, row), n, NULL);
+                      rows_of(w, row), n, slots);
     }
 }
 
@@ -147,7 +149,7 @@ static void transform_back(const AqWinogradWeight *w, const Block *block,
                               AQ_PATCH * w->m_point, w->m_point, taps,
                               3 * floats, floats, floats / w->vector);
             if (w->slices == 1)
-                store_taps(w, buffers, row, strip, taps);
+                store_taps(w, buffers, row, strip, taps, block->slots);
         }
 }
 
@@ -159,6 +161,10 @@ void aq_winograd_weight_run(const void *closure, void *const *buffers,
     float *m = scratch, *taps = m + AQ_POINTS * w->m_point;
     for (int64_t task = first; task < last; task++) {
         Block block = block_of(w, task);
+        if (w->slices == 1)
+            block.slots = aq_sums_begin(&w->storing.sums, &w->sums, buffers,
+                                        block.row0 / w->row_block, block.strip0,
+                                        block.strip1);
         for (int64_t point = 0; point < AQ_POINTS; point++)
             for (int64_t from = block.tile0; from < block.tile1;
                  from += w->pass)
@@ -189,6 +195,8 @@ void aq_winograd_weight_join(const void *closure, void *const *buffers,
             for (int64_t i = 0; i < count; i++)
                 sums[i] += more[i];
         }
-        store_taps(w, buffers, row, strip, sums);
+        store_taps(w, buffers, row, strip, sums,
+                   aq_sums_begin(&w->storing.sums, &w->sums, buffers, row,
+                                 strip, strip + 1));
     }
 }

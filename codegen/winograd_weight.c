@@ -8,7 +8,7 @@
  * tasks, the tiles are cut into slices, whose results are added at the end. */
 #include "codegen/winograd_weight.h"
 
-enum { STAGE_TILES, STAGE_RUN, STAGE_JOIN, STAGES };
+enum { STAGE_TILES, STAGE_RUN, STAGE_JOIN, STAGE_SUMS, STAGES };
 
 typedef struct Weight {
     const AqContractKernel *k;
@@ -119,6 +119,11 @@ static void set_room(Weight *f)
     f->workspace = w->sums_at;
     if (w->slices > 1)
         f->workspace += w->slices * w->row_tiles * w->strips * taps;
+    int64_t slots = 0;
+    w->sums = aq_sums_part(&w->storing.sums, w->row_tiles,
+                           w->slices > 1 ? 1 : w->row_block, &slots);
+    f->tasks[STAGE_SUMS] =
+        aq_sums_place(&w->storing.sums, slots, &f->workspace);
 }
 
 static void analyse(Weight *f, const AqContractKernel *k)
@@ -150,10 +155,11 @@ AqStatus aq_winograd_weight_layout(const AqContractKernel *k,
 {
     Weight f;
     analyse(&f, k);
-    *layout = (AqKernelLayout){.n_stages = f.tasks[STAGE_JOIN] ? 3 : 2,
-                               .tasks = {f.tasks[0], f.tasks[1], f.tasks[2]},
-                               .workspace = f.workspace * 4 + 64,
+    *layout = (AqKernelLayout){.workspace = f.workspace * 4 + 64,
                                .scratch = f.scratch * 4};
+    for (int i = 0; i < STAGES; i++)
+        if (f.tasks[i] > 0)
+            layout->tasks[layout->n_stages++] = f.tasks[i];
     return error->status;
 }
 
@@ -219,10 +225,13 @@ AqStatus aq_winograd_weight_plan(AqCodePlan *plan, const AqContractKernel *k,
         aq_code_plan_c_stage(plan, aq_winograd_weight_run, &f.w, sizeof f.w) ||
         link_run(plan, &f, error))
         return error->status ? error->status : AQ_NO_MEMORY;
-    if (f.tasks[STAGE_JOIN] == 0)
-        return AQ_OK;
-    if (aq_code_plan_c_stage(plan, aq_winograd_weight_join, &f.w, sizeof f.w) ||
-        link_storing(plan, &f, error))
+    if (f.tasks[STAGE_JOIN] > 0 &&
+        (aq_code_plan_c_stage(plan, aq_winograd_weight_join, &f.w,
+                              sizeof f.w) ||
+         link_storing(plan, &f, error)))
         return error->status ? error->status : AQ_NO_MEMORY;
-    return AQ_OK;
+    if (f.tasks[STAGE_SUMS] == 0)
+        return AQ_OK;
+    return aq_sums_plan(plan, &f.w.storing.sums, &f.w.sums, 1,
+                        f.tasks[STAGE_SUMS], error);
 }

@@ -25,6 +25,7 @@ typedef struct AqWinogradWeight {
                         taps; tile_rows, columns) */
     int64_t v_at, d_at, v_point, d_point, m_point;
     AqStoring storing;
+    AqSumPart sums; /* of blocks of rows; of register tiles, if slices */
     AqTransformFn *transform[2], *transform_back;
     AqMicros micro;
 } AqWinogradWeight;

@@ -36,16 +36,18 @@ static bool prepare(Fuse *f)
     return true;
 }
 
-static AqId last_member(const FuseGroup *group)
+/* Where a kernel stands: a contraction at once, however late its sums are asked
+ * for, so that what it reads is free; others with their last member. */
+static AqId place_of(const FuseGroup *group)
 {
-    return group->members[group->n_members - 1];
+    bool at_once = group->kind == AQ_LOWER_contract;
+    return group->members[at_once ? 0 : group->n_members - 1];
 }
 
-static int by_last_member(const void *a, const void *b)
+static int by_place(const void *a, const void *b)
 {
     const FuseGroup *const *x = a, *const *y = b;
-    return (last_member(*x) > last_member(*y)) -
-           (last_member(*x) < last_member(*y));
+    return (place_of(*x) > place_of(*y)) - (place_of(*x) < place_of(*y));
 }
 
 /* In the order of the user's program, as far as data flow allows. */
@@ -58,7 +60,7 @@ static void emit_all(Fuse *f)
     }
     for (int i = 0; i < f->n_groups; i++)
         order[i] = &f->groups[i];
-    qsort(order, (size_t)f->n_groups, sizeof *order, by_last_member);
+    qsort(order, (size_t)f->n_groups, sizeof *order, by_place);
     for (int i = 0; i < f->n_groups; i++)
         aq_fuse_emit(f, order[i]);
     for (AqId id = 0; id < f->in->count; id++) /* also if only written */

@@ -243,19 +243,15 @@ static bool may_join(Fuse *f, int g, const FuseGroup *newcomer)
            stays_acyclic(f, g, newcomer);
 }
 
-/* Whether a reduction reads what a contraction gives, while its tasks have it.
- */
+/* Whether a reduction of what a contraction's kernel writes may be computed
+ * there. */
 static bool may_sum(Fuse *f, int g, const FuseGroup *newcomer)
 {
     FuseGroup *group = &f->groups[g];
     if (group->kind != AQ_LOWER_contract || !newcomer->axes)
         return false;
     AqId by = computed_by(f, newcomer->members[0]);
-    bool reads = false;
-    for (int i = 0; i < newcomer->n_leaves; i++)
-        reads |= is_member(group, newcomer->leaves[i]);
-    return reads && group->n_sums < AQ_MAX_SUMS &&
-           group->n_members < MOST_MEMBERS &&
+    return group->n_sums < AQ_MAX_SUMS && group->n_members < MOST_MEMBERS &&
            group->nodes + newcomer->nodes <= MOST_NODES &&
            aq_may_sum(f->in, by, group->anchor) &&
            same_axes(group->axes, newcomer->axes) &&
@@ -276,15 +272,18 @@ static void join(Fuse *f, FuseGroup *group, const FuseGroup *newcomer)
     }
 }
 
-/* A group, among those made last, that v joins; -1: none. */
+/* The group that writes what it reads, or one of those made last, that a
+ * newcomer joins; -1: none. */
 static int find_company(Fuse *f, const FuseGroup *newcomer)
 {
     int last = AQ_MAX(0, f->n_groups - LOOK_BACK);
     if (newcomer->kind != AQ_LOWER_map)
         return -1;
-    for (int g = f->n_groups; g-- > last;)
-        if (may_sum(f, g, newcomer))
+    for (int i = 0; i < newcomer->n_leaves; i++) {
+        int g = f->group_of[newcomer->leaves[i]];
+        if (g >= 0 && may_sum(f, g, newcomer))
             return g;
+    }
     for (int g = f->n_groups; g-- > last;)
         if (may_join(f, g, newcomer))
             return g;

@@ -3,21 +3,21 @@
  * Its tasks write rows: all dimensions but the last.  A sum, or moments, over
  * them, or over those of each sample, is taken in while a row is stored, and
  * costs no sweep: the moments of the next normalisation, the sums of the last
- * one's backward pass, and the gradients of biases. */
+ * one's backward pass, the gradients of biases, and the norm of a weight's
+ * gradient. */
 #include "passes/fuse.h"
 
 #include <string.h>
 
-/* One product, whose tasks own whole rows of one image after the other.  The
- * weights' gradients have other rows, and add slices at their end. */
-static bool has_rows(const AqGraph *g, AqId contraction)
+/* One product; `kept`: the first dimension is samples, which blocks of rows
+ * take one after the other. */
+static bool has_rows(const AqGraph *g, AqId contraction, int kept)
 {
     const AqNode *node = aq_node(g, contraction);
     if (node->op == AQ_OP_matmul)
         return node->type.rank == 2;
-    return (node->op == AQ_OP_conv2d ||
-            node->op == AQ_OP_conv2d_input_gradient) &&
-           aq_attr_int(node, AQ_KEY_GROUPS, 1) == 1;
+    return aq_attr_int(node, AQ_KEY_GROUPS, 1) == 1 &&
+           (kept == 0 || node->op != AQ_OP_conv2d_weight_gradient);
 }
 
 bool aq_may_sum(const AqGraph *g, AqId reduction, AqId contraction)
@@ -25,12 +25,12 @@ bool aq_may_sum(const AqGraph *g, AqId reduction, AqId contraction)
     const AqNode *node = aq_node(g, reduction);
     const AqType *type = &aq_node(g, contraction)->type;
     if ((node->op != AQ_OP_reduce_sum && node->op != AQ_OP_moments) ||
-        !has_rows(g, contraction) ||
         !aq_same_type(&aq_node(g, node->inputs[0])->type, type))
         return false;
     const AqAttr *axes = aq_attr(node, AQ_KEY_AXES);
     int kept = type->rank - 1 - axes->count;
-    if (axes->count == 0 || kept < 0 || kept > 1)
+    if (axes->count == 0 || kept < 0 || kept > 1 ||
+        !has_rows(g, contraction, kept))
         return false;
     for (int i = 0; i < axes->count; i++)
         if (axes->ints[i] != kept + i)

@@ -18,7 +18,11 @@
  *
  * or by (N,C), where the sum over (H,W) alone is not cut.
  *
- * What a contraction's kernel may sum itself is left whole.
+ * What a contraction's kernel may sum itself is left whole.  A sum over a
+ * concat of many whole stretches (all gradients) is that over sums of its
+ * parts, each down to the part's last dimension:
+ *
+ *     sum (f(concat(a, b))) = sum (concat(sum over rows of f(a), f(b)))
  *
  * The cut depends on the shape alone.  Where n has no suitable divisor a sum or
  * maximum is cut into two slices first.
@@ -39,6 +43,7 @@ typedef struct Split {
     const AqGraph *in;
     AqGraph *out;
     AqId *map;
+    AqArena *scratch;
 } Split;
 
 typedef struct Reduction {
@@ -224,11 +229,94 @@ static bool is_there(const Split *s, const AqNode *node, const Reduction *r)
     return false;
 }
 
+/* ---- sums over joined parts ---- */
+
+enum { MOST_OPERANDS = 3 }; /* of pointwise work */
+
+/* The one concat of many parts that pointwise work behind `id` reads, or
+ * AQ_NO_NODE. */
+static AqId joined_behind(const Split *s, AqId id, int depth)
+{
+    enum { MANY_PARTS = 4, MOST_DEPTH = 4 };
+    const AqNode *node = aq_node(s->in, id);
+    AqId found = AQ_NO_NODE;
+    if (node->op == AQ_OP_concat)
+        return node->n_inputs > MANY_PARTS && node->type.rank == 1 ? id
+                                                                   : AQ_NO_NODE;
+    if (!(aq_op_info[node->op].facts & AQ_POINTWISE) || depth == MOST_DEPTH ||
+        node->n_inputs > MOST_OPERANDS)
+        return AQ_NO_NODE;
+    for (int i = 0; i < node->n_inputs; i++) {
+        AqId input = node->inputs[i];
+        if (aq_node(s->in, input)->op == AQ_OP_const)
+            continue;
+        AqId behind = joined_behind(s, input, depth + 1);
+        if (behind == AQ_NO_NODE || (found != AQ_NO_NODE && found != behind))
+            return AQ_NO_NODE;
+        found = behind;
+    }
+    return found;
+}
+
+/* The pointwise work behind `id`, of `part` in place of what is joined. */
+static AqId of_part(Split *s, AqId id, AqId joined, AqId part)
+{
+    AqId inputs[MOST_OPERANDS];
+    const AqNode *node = aq_node(s->in, id);
+    const AqType *type = &aq_node(s->out, part)->type;
+    if (id == joined)
+        return part;
+    if (node->op == AQ_OP_const)
+        return aq_const_like(s->out, part, aq_attr_real(node, AQ_KEY_VALUE, 0));
+    for (int i = 0; i < node->n_inputs; i++)
+        inputs[i] = of_part(s, node->inputs[i], joined, part);
+    return aq_build(s->out, node->op, type, inputs, node->n_inputs, node->attrs,
+                    node->n_attrs);
+}
+
+/* Before it became a stretch of memory. */
+static AqId before_reshape(const Split *s, AqId id)
+{
+    while (aq_node(s->out, id)->op == AQ_OP_reshape)
+        id = aq_node(s->out, id)->inputs[0];
+    return id;
+}
+
+static AqId split_joined(Split *s, AqId value, AqId joined)
+{
+    AqGraph *g = s->out;
+    const AqNode *concat = aq_node(s->in, joined);
+    int64_t axes[AQ_MAX_RANK];
+    AqId *parts = AQ_NEW_ARRAY(s->scratch, AqId, concat->n_inputs);
+    if (!parts)
+        return AQ_NO_NODE;
+    for (int d = 0; d < AQ_MAX_RANK; d++)
+        axes[d] = d;
+    for (int i = 0; i < concat->n_inputs; i++) {
+        AqId part = before_reshape(s, s->map[concat->inputs[i]]);
+        AqId of = of_part(s, value, joined, part);
+        int rank = aq_node(g, part)->type.rank;
+        if (rank > 1)
+            of = aq_reduce_node(g, AQ_OP_reduce_sum, of, axes, rank - 1);
+        else if (rank == 0)
+            of = aq_reshape_node(g, of, 1, (int64_t[]){1});
+        parts[i] = of;
+    }
+    return aq_reduce_node(g, AQ_OP_reduce_sum,
+                          aq_concat_node(g, parts, concat->n_inputs, 0), axes,
+                          1);
+}
+
 static AqId split_sum(Split *s, AqId id)
 {
     const AqNode *node = aq_node(s->in, id);
     Reduction r = describe(s->in, node);
     AqId x = s->map[node->inputs[0]];
+    AqId joined = node->op == AQ_OP_reduce_sum && r.from.rank == 1
+                      ? joined_behind(s, node->inputs[0], 0)
+                      : AQ_NO_NODE;
+    if (joined != AQ_NO_NODE)
+        return split_joined(s, node->inputs[0], joined);
     int64_t wanted = aq_sums_contraction(s->in, id) ? 1 : wanted_parts(&r);
     int64_t parts = divisor(r.size, wanted);
     if (r.run > 1 && r.axes[0] == 0 && wanted < LEAST_PARTS) {
@@ -292,7 +380,7 @@ AqStatus aq_split(const AqGraph *in, AqGraph *out, AqPassContext *cx)
         aq_arena_free(scratch);
         return aq_no_memory(cx->error, (size_t)in->count * sizeof *map);
     }
-    Split s = {.in = in, .out = out, .map = map};
+    Split s = {.in = in, .out = out, .map = map, .scratch = scratch};
     aq_mark_live(in, live);
     for (AqId id = 0; id < in->count; id++)
         map[id] = AQ_NO_NODE;
