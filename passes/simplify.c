@@ -5,14 +5,16 @@
  * What rules leave unused is dropped by a second copy, of live nodes alone.
  *
  * Rules keep the bits a program would compute (f32 rounding included) but for
- * the sign of a zero, and for one thing: a const zero times x is zero, even
- * where x is infinite or NaN.  Differentiation makes many such products, and a
- * step that went wrong is found by its loss and its gradient's norm. */
+ * the sign of a zero and the order of the sums in a product, and for one thing:
+ * a const zero times x is zero, even where x is infinite or NaN.
+ * Differentiation makes many such products, and a step that went wrong is found
+ * by its loss and its gradient's norm. */
 #include "passes/simplify.h"
 
 static const AqRewriteRow *const tables[] = {
     aq_rewrite_algebra,
     aq_rewrite_movement,
+    aq_rewrite_contractions,
     aq_rewrite_folding,
 };
 

@@ -21,6 +21,7 @@ typedef struct AqRewriteRow {
 extern const AqRewriteRow aq_rewrite_folding[];
 extern const AqRewriteRow aq_rewrite_algebra[];
 extern const AqRewriteRow aq_rewrite_movement[];
+extern const AqRewriteRow aq_rewrite_contractions[];
 
 /* ---- simplify.c ---- */
 
