@@ -1,4 +1,5 @@
-/* What choices look at: a contraction's op and shapes, and nothing else. */
+/* What choices look at: a contraction's op and shapes, what its operands cost,
+ * and nothing else. */
 #ifndef AQ_PASSES_CHOOSE_H
 #define AQ_PASSES_CHOOSE_H
 
@@ -15,6 +16,9 @@ typedef struct AqContractFacts {
     /* operands are arguments, perhaps in another shape; the kernel's only
      * result is the contraction's value */
     bool plain_operands, plain_result;
+    /* of an operand that is computed while it is read: the operations of an
+     * element, an exponential being several; else 0 */
+    int evaluation[2];
 } AqContractFacts;
 
 /* choose_facts.c */

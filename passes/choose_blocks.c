@@ -8,6 +8,9 @@
  *   traffic   a block of R rows and C columns brings B from beyond L2 once for
  *             R rows, and A once for C columns (and taps):
  *             1 + 10/R + 10/(C taps)
+ *   operands  that are computed while they are read: A's elements once for C
+ *             columns, B's for R rows, an operation costing as much as 4 that
+ *             are multiplied or added
  *   ends      at the end of a stage half of four threads wait:
  *             1 + 4 / (2 tasks)
  *   tasks     each costs about as much as 100 thousand operations
@@ -28,6 +31,7 @@ typedef struct Shape {
     int64_t m, n, k; /* of the largest */
     int64_t tiles;   /* register tiles along m */
     int64_t taps;    /* that read A once; others copy it for each */
+    double evaluation[2]; /* of all elements of A, of B, once */
 } Shape;
 
 typedef struct Blocks {
@@ -64,6 +68,22 @@ static Shape input_gradient_shape(const AqContractFacts *f)
     return s;
 }
 
+static void set_evaluation(const AqContractFacts *f, Shape *s)
+{
+    enum { OPERATION = 4 };
+    double x = (double)f->images * (double)f->x_size[0] * (double)f->x_size[1] *
+               (double)f->in;
+    double y = (double)f->images * (double)f->y_size[0] * (double)f->y_size[1] *
+               (double)f->out;
+    double elements[] = {f->op == AQ_OP_conv2d_input_gradient ? y : x, y};
+    if (f->op == AQ_OP_matmul) {
+        elements[0] = (double)f->batches * (double)f->m * (double)f->k;
+        elements[1] = (double)f->batches * (double)f->k * (double)f->n;
+    }
+    for (int i = 0; i < 2; i++)
+        s->evaluation[i] = OPERATION * f->evaluation[i] * elements[i];
+}
+
 static Shape shape_of(const AqContractFacts *f, int64_t tile_rows)
 {
     Shape s;
@@ -79,6 +99,7 @@ static Shape shape_of(const AqContractFacts *f, int64_t tile_rows)
         if (f->op == AQ_OP_conv2d_weight_gradient)
             s = (Shape){f->groups, taps * in, out, pixels, .taps = taps};
     }
+    set_evaluation(f, &s);
     s.tiles = s.taps * aq_ceil_div(s.m / s.taps, tile_rows);
     return s;
 }
@@ -103,7 +124,11 @@ static double cost(const Shape *s, const Blocks *b)
                      10.0 / (double)(AQ_MIN(b->columns, s->n) * s->taps);
     double sums =
         b->slices == 1 ? 0 : 50.0 * (double)b->slices / (double)AQ_MAX(s->k, 1);
-    return work * (traffic + sums) * (1 + THREADS / (2 * tasks)) +
+    double evaluation =
+        s->evaluation[0] * (double)aq_ceil_div(s->n, b->columns) +
+        s->evaluation[1] * (double)aq_ceil_div(s->m, b->rows);
+    return (work * (traffic + sums) + evaluation) *
+               (1 + THREADS / (2 * tasks)) +
            tasks * TASK_OPERATIONS / AQ_MIN(tasks, THREADS);
 }
 

@@ -25,6 +25,21 @@ static bool is_plain(const AqGraph *body, AqId id, AqId of)
     }
 }
 
+/* Operations of an element of `id`, arguments being there: some dozens for an
+ * exponential.  What is used twice counts twice. */
+static int evaluation_of(const AqGraph *body, AqId id)
+{
+    enum { EXPENSIVE = 24, MOST = 1000 };
+    const AqNode *node = aq_node(body, id);
+    unsigned facts = aq_op_info[node->op].facts;
+    int sum = 0;
+    if (facts & AQ_POINTWISE)
+        sum = facts & AQ_EXPENSIVE ? EXPENSIVE : 1;
+    for (int i = 0; i < node->n_inputs && sum < MOST; i++)
+        sum += evaluation_of(body, node->inputs[i]);
+    return sum;
+}
+
 static void matmul_facts(const AqNode *node, const AqType *a,
                          AqContractFacts *facts)
 {
@@ -71,6 +86,8 @@ bool aq_contract_facts(const AqNode *kernel, AqContractFacts *facts)
                           is_plain(body, node->inputs[1], AQ_NO_NODE),
         .plain_result =
             body->n_outputs == 1 && is_plain(body, body->outputs[0].node, id)};
+    for (int i = 0; i < 2; i++)
+        facts->evaluation[i] = evaluation_of(body, node->inputs[i]);
     if (node->op == AQ_OP_matmul)
         matmul_facts(node, a, facts);
     else if (node->op == AQ_OP_conv2d)
