@@ -10,6 +10,7 @@
  *   gemm.c              the algorithm `gemm`: closure, units and stages
  *   contract_driver.c   its loops: tasks, tiles, stores
  *   contract_panels.c   operands into panels
+ *   contract_ahead.c    what is fetched before it is needed
  *   contract_pack.c     leaves that copy, transpose and evaluate operands
  *   contract_store.c    the leaf that writes a tile through the epilogue
  *   contract_sums.c     reductions of what is written, joined at the end
@@ -235,6 +236,8 @@ typedef struct AqOperand {
     int64_t dim[AQ_MAX_RANK];
     int64_t rows, width;
     int64_t chunk, tasks; /* AQ_FIRST: rows of a task */
+    int32_t source; /* an argument of which each element is read for the one at
+                     * the same place, to be fetched ahead; -1: none */
 } AqOperand;
 
 /* How B is brought into strips, and results are written: see the leaves. */
@@ -349,33 +352,10 @@ void aq_pack_b(const AqPacking *packing, const AqPart *p, const float *matrix,
 void aq_image_rows(const AqImageGrid *im, int64_t m0, int64_t m1, int64_t *from,
                    int64_t *to);
 
-/* While a pass computes, what the next one will read is fetched: a call of the
- * register tile asks for one column of cache lines, a line every two k. */
-typedef struct AqFuture {
-    const float *from;
-    int64_t rows, row_stride, strips, strip_stride, strip_floats;
-} AqFuture;
-
-typedef struct AqAhead {
-    int64_t lines; /* of a call; 0: nothing is asked for */
-    AqFuture b, a;
-} AqAhead;
-
-typedef struct AqLines {
-    const float *from;
-    int64_t stride;
-} AqLines;
-
-/* `channels` of the points k0 .. k1-1 of an image, from `image` on. */
-AqFuture aq_points_ahead(const AqImageGrid *im, const float *image, int64_t k0,
-                         int64_t k1, int64_t channels);
-/* What the call asks for; `none` again and again where nothing is left. */
-AqLines aq_lines_ahead(const AqAhead *ahead, int64_t call, const float *none);
-
 /* ---- contract_operand.c ---- */
 
-/* An operand of that type, AQ_FIRST; without a place in the workspace. */
-AqOperand aq_operand_of(const AqType *type);
+/* The operand `node`, AQ_FIRST; without a place in the workspace. */
+AqOperand aq_operand_of(const AqGraph *body, AqId node);
 /* The place: at `*floats`, which grow by it. */
 void aq_place_first(AqOperand *operand, int64_t *floats);
 /* Task `task` of those that evaluate it into the workspace `work`. */
@@ -400,6 +380,29 @@ AqTaskFn aq_contract_first;
 
 /* ---- contract_driver.c ---- */
 
+/* One task of the stage that multiplies. */
+typedef struct AqContractTask {
+    const AqPart *part;
+    int64_t batch, slice;
+    int64_t tile0, tile1, strip0, strip1;
+    float *slots; /* see aq_sums_begin */
+} AqContractTask;
+
+/* Where operand `which` lies; NULL: nowhere, it is evaluated piece by piece. */
+const float *aq_contract_operand(const AqContraction *c, void *const *buffers,
+                                 int which);
+/* Where strip `strip` of B is packed. */
+float *aq_packed_strip(const AqContraction *c, const AqPart *p,
+                       void *const *buffers, int64_t batch, int64_t strip);
+
+/* The first row of a tile within its piece of m.  Tiles of the same rows in all
+ * pieces (taps) follow each other: they read the same channels. */
+static inline int64_t aq_row_in_group(const AqContraction *c, const AqPart *p,
+                                      int64_t tile)
+{
+    return tile / p->groups * c->tile_rows;
+}
+
 /* Writes `rows` rows of a tile, `step` apart along the last dimension but one
  * of the contraction's value, which begins at `index`; `slots` is what
  * aq_sums_begin gave. */
@@ -408,5 +411,29 @@ void aq_store_rows(const AqStoring *s, void *const *buffers, const float *tile,
                    int64_t columns, float *slots);
 
 AqTaskFn aq_contract_pack, aq_contract_run, aq_contract_reduce;
+
+/* ---- contract_ahead.c ---- */
+
+/* Rows of memory that will be read, strip by strip. */
+typedef struct AqFuture {
+    const float *from;
+    int64_t rows, row_stride, strips, strip_stride, strip_floats;
+} AqFuture;
+
+typedef struct AqAhead {
+    int64_t lines; /* of a call; 0: nothing is asked for */
+    AqFuture b, a;
+} AqAhead;
+
+typedef struct AqLines {
+    const float *from;
+    int64_t stride;
+} AqLines;
+
+/* What the task's pass over the terms k0 .. k1-1 will read. */
+AqAhead aq_look_ahead(const AqContraction *c, const AqContractTask *t,
+                      void *const *buffers, int64_t k0, int64_t k1);
+/* What the call asks for; `none` again and again where nothing is left. */
+AqLines aq_lines_ahead(const AqAhead *ahead, int64_t call, const float *none);
 
 #endif

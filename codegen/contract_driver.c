@@ -8,22 +8,15 @@
 
 #include <string.h>
 
-/* One task of a stage. */
-typedef struct Task {
-    const AqPart *part;
-    int64_t batch, slice;
-    int64_t tile0, tile1, strip0, strip1;
-    float *slots; /* see aq_sums_begin */
-} Task;
+typedef AqContractTask Task;
 
 static int64_t tile_floats(const AqContraction *c)
 {
     return (int64_t)c->tile_rows * c->tile_columns;
 }
 
-/* NULL: it lies nowhere, but is evaluated piece by piece. */
-static const float *operand(const AqContraction *c, void *const *buffers,
-                            int which)
+const float *aq_contract_operand(const AqContraction *c, void *const *buffers,
+                                 int which)
 {
     if (c->operand[which].place == AQ_FIRST)
         return aq_workspace(c, buffers) + c->operand[which].at;
@@ -35,7 +28,7 @@ static const float *operand(const AqContraction *c, void *const *buffers,
 static const float *image_of(const AqContraction *c, const AqPart *p,
                              void *const *buffers, int64_t batch)
 {
-    const float *from = operand(c, buffers, 0);
+    const float *from = aq_contract_operand(c, buffers, 0);
     return from ? from + p->a_base + aq_batch_offset(c, c->a_batch, batch)
                 : NULL;
 }
@@ -43,15 +36,15 @@ static const float *image_of(const AqContraction *c, const AqPart *p,
 static const float *matrix_of(const AqContraction *c, const AqPart *p,
                               void *const *buffers, int64_t batch)
 {
-    const float *from = operand(c, buffers, 1);
+    const float *from = aq_contract_operand(c, buffers, 1);
     return from ? from + p->b_base + aq_batch_offset(c, c->b_batch, batch)
                 : NULL;
 }
 
 /* ---- stage: B into strips ---- */
 
-static float *packed_strip(const AqContraction *c, const AqPart *p,
-                           void *const *buffers, int64_t batch, int64_t strip)
+float *aq_packed_strip(const AqContraction *c, const AqPart *p,
+                       void *const *buffers, int64_t batch, int64_t strip)
 {
     float *room = c->kept_buffer < 0 ? aq_workspace(c, buffers)
                                      : aq_aligned(buffers[c->kept_buffer]);
@@ -75,7 +68,7 @@ void aq_contract_pack(const void *closure, void *const *buffers, int64_t first,
             int64_t batch = task / pieces / c->strips;
             aq_pack_b(&c->packing, p, matrix_of(c, p, buffers, batch), strip,
                       k0, AQ_MIN(k0 + AQ_PACK_K, p->k),
-                      packed_strip(c, p, buffers, batch, strip) +
+                      aq_packed_strip(c, p, buffers, batch, strip) +
                           k0 * c->tile_columns);
         }
         start += tasks;
@@ -103,17 +96,9 @@ void aq_store_rows(const AqStoring *s, void *const *buffers, const float *tile,
             columns);
 }
 
-/* The first row of a tile within its piece of m.  Tiles of the same rows in all
- * pieces (taps) follow each other: they read the same channels. */
-static int64_t row_in_group(const AqContraction *c, const AqPart *p,
-                            int64_t tile)
-{
-    return tile / p->groups * c->tile_rows;
-}
-
 static int64_t rows_of(const AqContraction *c, const AqPart *p, int64_t tile)
 {
-    return AQ_MIN(c->tile_rows, p->group - row_in_group(c, p, tile));
+    return AQ_MIN(c->tile_rows, p->group - aq_row_in_group(c, p, tile));
 }
 
 static void store_tile(const AqContraction *c, const Task *t, int64_t tile,
@@ -123,7 +108,7 @@ static void store_tile(const AqContraction *c, const Task *t, int64_t tile,
     int64_t index[AQ_MAX_RANK] = {0};
     int64_t rest = t->batch, column = strip * c->tile_columns;
     int64_t columns = AQ_MIN(c->tile_columns, p->n - column);
-    int64_t row = tile % p->groups * p->group + row_in_group(c, p, tile);
+    int64_t row = tile % p->groups * p->group + aq_row_in_group(c, p, tile);
     int64_t end = row + rows_of(c, p, tile);
     for (int d = c->lead - 1; d >= 0; d--) {
         index[d] = rest % c->batch[d];
@@ -293,7 +278,7 @@ static const float *strip_at(const Pass *pass, int64_t strip, int64_t *stride)
     const AqPart *p = pass->task->part;
     *stride = c->tile_columns;
     if (c->b_place == AQ_B_SHARED)
-        return packed_strip(c, p, pass->buffers, pass->task->batch, strip) +
+        return aq_packed_strip(c, p, pass->buffers, pass->task->batch, strip) +
                pass->k0 * c->tile_columns;
     if (in_place(c, p, strip)) {
         *stride = p->b_j;
@@ -359,41 +344,6 @@ static AqSegments *segments_of(const Pass *pass, int64_t tap, bool keep)
     return list;
 }
 
-/* What the next pass, up to k2, will read: the block's part of B, and in form
- * "k" of A. */
-static void look_ahead(Pass *pass, int64_t k2)
-{
-    const AqContraction *c = pass->c;
-    const Task *t = pass->task;
-    const AqPart *p = t->part;
-    pass->ahead = (AqAhead){.lines = (pass->k1 - pass->k0) / 2};
-    if (pass->last || pass->ahead.lines == 0)
-        return;
-    int64_t rows = k2 - pass->k1, strips = t->strip1 - t->strip0;
-    if (c->b_place == AQ_B_SHARED)
-        pass->ahead.b = (AqFuture){
-            .from = packed_strip(c, p, pass->buffers, t->batch, t->strip0) +
-                    pass->k1 * c->tile_columns,
-            .rows = rows,
-            .row_stride = c->tile_columns,
-            .strips = strips,
-            .strip_stride = p->k * c->tile_columns,
-            .strip_floats = c->tile_columns};
-    else if (c->b_place == AQ_B_IN_PLACE)
-        pass->ahead.b = (AqFuture){.from = pass->matrix + pass->k1 * p->b_j +
-                                           t->strip0 * c->tile_columns,
-                                   .rows = rows,
-                                   .row_stride = p->b_j,
-                                   .strips = 1,
-                                   .strip_floats = strips * c->tile_columns};
-    if (c->panel == AQ_PANEL_K && c->operand[0].place != AQ_IN_WINDOW) {
-        int64_t from = row_in_group(c, p, t->tile0);
-        int64_t to = row_in_group(c, p, t->tile1 - 1) + c->tile_rows;
-        pass->ahead.a = aq_points_ahead(&p->a, pass->image + from, pass->k1, k2,
-                                        AQ_MIN(to, p->group) - from);
-    }
-}
-
 static void run_pass(const Pass *pass)
 {
     const AqContraction *c = pass->c;
@@ -407,7 +357,7 @@ static void run_pass(const Pass *pass)
     for (int64_t tile = pass->task->tile0; tile < pass->task->tile1; tile++) {
         if (c->panel == AQ_PANEL_K) {
             int64_t tap = tile % p->groups;
-            run_tile(pass, tile, pass->image + row_in_group(c, p, tile),
+            run_tile(pass, tile, pass->image + aq_row_in_group(c, p, tile),
                      keep ? lists + tap : segments_of(pass, tap, keep));
             continue;
         }
@@ -420,10 +370,35 @@ static void run_pass(const Pass *pass)
     }
 }
 
-static void run_task(const AqContraction *c, Task t, void *const *buffers,
-                     float *scratch)
+/* The terms of a task's pass: none where its slice is empty. */
+static void pass_terms(const AqContraction *c, const Task *t, int64_t pass,
+                       int64_t *k0, int64_t *k1)
 {
-    AqPart part = *t.part; /* a window has strides of its own */
+    const AqPart *p = t->part;
+    int64_t from = p->passes * t->slice / c->slices;
+    int64_t to = p->passes * (t->slice + 1) / c->slices;
+    int64_t end = from < to ? p->k : 0;
+    *k0 = AQ_MIN((from + pass) * p->pass, end);
+    *k1 = AQ_MIN(*k0 + p->pass, end);
+}
+
+/* What pass `number` of that task, if there is one, will read. */
+static void look_ahead(Pass *pass, const Task *t, int64_t number)
+{
+    int64_t k0, k1;
+    pass->ahead = (AqAhead){.lines = 0};
+    if (!t)
+        return;
+    pass_terms(pass->c, t, number, &k0, &k1);
+    pass->ahead = aq_look_ahead(pass->c, t, pass->buffers, k0, k1);
+    pass->ahead.lines = (pass->k1 - pass->k0) / 2;
+}
+
+static void run_task(const AqContraction *c, const Task *task, const Task *next,
+                     void *const *buffers, float *scratch)
+{
+    AqPart part = *task->part; /* a window has strides of its own */
+    Task t = *task;
     const AqPart *p = t.part = &part;
     bool window = c->operand[0].place == AQ_IN_WINDOW;
     Pass pass = {.c = c,
@@ -438,18 +413,16 @@ static void run_task(const AqContraction *c, Task t, void *const *buffers,
     if (window && c->panel == AQ_PANEL_ROWS)
         evaluate_window(&pass, &part.a, t.tile0 * c->tile_rows,
                         AQ_MIN(t.tile1 * c->tile_rows, p->m));
-    int64_t from = p->passes * t.slice / c->slices;
-    int64_t to = p->passes * (t.slice + 1) / c->slices;
-    int64_t end = from < to ? p->k : 0; /* a slice may be empty */
-    to = AQ_MAX(to, from + 1);
-    for (int64_t k = from; k < to; k++) {
-        pass.k0 = AQ_MIN(k * p->pass, end);
-        pass.k1 = AQ_MIN((k + 1) * p->pass, end);
-        pass.first = k == from;
-        pass.last = k + 1 == to;
+    int64_t passes =
+        p->passes * (t.slice + 1) / c->slices - p->passes * t.slice / c->slices;
+    passes = AQ_MAX(passes, 1); /* a slice may be empty */
+    for (int64_t k = 0; k < passes; k++) {
+        pass_terms(c, &t, k, &pass.k0, &pass.k1);
+        pass.first = k == 0;
+        pass.last = k + 1 == passes;
         if (window && c->panel == AQ_PANEL_K)
             evaluate_window(&pass, &part.a, pass.k0, pass.k1);
-        look_ahead(&pass, AQ_MIN((k + 2) * p->pass, end));
+        look_ahead(&pass, pass.last ? next : task, pass.last ? 0 : k + 1);
         run_pass(&pass);
     }
 }
@@ -458,11 +431,14 @@ void aq_contract_run(const void *closure, void *const *buffers, int64_t first,
                      int64_t last, void *scratch)
 {
     const AqContraction *c = closure;
+    Task next = task_at(c, first, c->slices);
     for (int64_t i = first; i < last; i++) {
-        Task t = task_at(c, i, c->slices);
+        Task task = next;
+        if (i + 1 < last)
+            next = task_at(c, i + 1, c->slices);
         if (c->slices == 1)
-            begin_sums(c, &t, buffers);
-        run_task(c, t, buffers, scratch);
+            begin_sums(c, &task, buffers);
+        run_task(c, &task, i + 1 < last ? &next : NULL, buffers, scratch);
     }
 }
 

@@ -147,8 +147,25 @@ void aq_evaluate_rows(const AqOperand *operand, void *const *buffers,
 
 /* ---- stage: what is evaluated before anything else ---- */
 
-AqOperand aq_operand_of(const AqType *type)
+/* Through whatever works element by element. */
+static int32_t source_of(const AqGraph *body, AqId id, int64_t elements)
 {
+    const AqNode *node = aq_node(body, id);
+    bool same =
+        node->op == AQ_OP_reshape || aq_op_info[node->op].facts & AQ_POINTWISE;
+    int32_t source = -1;
+    if (aq_elements(&node->type) != elements)
+        return -1;
+    if (node->op == AQ_OP_arg && node->type.element == AQ_F32)
+        return (int32_t)aq_attr_int(node, AQ_KEY_INDEX, 0);
+    for (int i = 0; same && i < node->n_inputs && source < 0; i++)
+        source = source_of(body, node->inputs[i], elements);
+    return source;
+}
+
+AqOperand aq_operand_of(const AqGraph *body, AqId node)
+{
+    const AqType *type = &aq_node(body, node)->type;
     AqOperand operand = {.place = AQ_FIRST, .rank = type->rank, .rows = 1};
     for (int d = 0; d < type->rank; d++) {
         operand.dim[d] = type->dim[d];
@@ -158,6 +175,7 @@ AqOperand aq_operand_of(const AqType *type)
     operand.width = type->dim[type->rank - 1];
     operand.chunk = AQ_MAX(AQ_FIRST_FLOATS / operand.width, 1);
     operand.tasks = (operand.rows + operand.chunk - 1) / operand.chunk;
+    operand.source = source_of(body, node, aq_elements(type));
     return operand;
 }
 

@@ -163,57 +163,6 @@ void aq_image_rows(const AqImageGrid *im, int64_t m0, int64_t m1, int64_t *from,
     *to = AQ_MAX(*from, *to);
 }
 
-/* ---- what the next pass will read ---- */
-
-enum { LINE = 16 }; /* floats in a line of cache */
-
-AqFuture aq_points_ahead(const AqImageGrid *im, const float *image, int64_t k0,
-                         int64_t k1, int64_t channels)
-{
-    if (im->sh != im->width * im->sw || im->sn != im->height * im->sh ||
-        k0 >= k1)
-        return (AqFuture){.rows = 0};
-    Run first = run_at(im, k0, k1), last = run_at(im, k1 - 1, k1);
-    int64_t from = (first.n * im->height + first.y * im->my) * im->width +
-                   first.x * im->mx;
-    int64_t to =
-        (last.n * im->height + last.y * im->my + im->my - 1) * im->width +
-        (last.x + 1) * im->mx;
-    return (AqFuture){.from = image + from * im->sw,
-                      .rows = to - from,
-                      .row_stride = im->sw,
-                      .strips = 1,
-                      .strip_floats = channels};
-}
-
-/* The call's lines of this operand; or their number of calls is taken off. */
-static bool lines_of(const AqFuture *f, int64_t lines, int64_t *call,
-                     AqLines *out)
-{
-    if (f->rows <= 0)
-        return false;
-    int64_t pieces = (f->rows + lines - 1) / lines;
-    int64_t across = (f->strip_floats + LINE - 1) / LINE;
-    int64_t column = *call / pieces, piece = *call % pieces;
-    if (column >= across * f->strips) {
-        *call -= across * f->strips * pieces;
-        return false;
-    }
-    *out = (AqLines){.from = f->from + column / across * f->strip_stride +
-                             column % across * LINE +
-                             piece * lines * f->row_stride,
-                     .stride = f->row_stride};
-    return true;
-}
-
-AqLines aq_lines_ahead(const AqAhead *ahead, int64_t call, const float *none)
-{
-    AqLines lines = {.from = none};
-    if (ahead->lines > 0 && !lines_of(&ahead->b, ahead->lines, &call, &lines))
-        lines_of(&ahead->a, ahead->lines, &call, &lines);
-    return lines;
-}
-
 /* b_j = 1: columns of the strip lie along k. */
 static void transpose_run(const AqPacking *s, const AqPart *p,
                           const float *from, int64_t count, int64_t columns,

@@ -28,9 +28,8 @@ typedef struct Contract {
 /* Evaluated first, until it is known better. */
 static void set_operand(Contract *k, int which)
 {
-    AqId operand = k->node->inputs[which];
     k->c->operand[which] =
-        aq_operand_of(&aq_node(k->kernel->body, operand)->type);
+        aq_operand_of(k->kernel->body, k->node->inputs[which]);
 }
 
 /* Brings the contraction to the normal form, with operands evaluated where it

@@ -107,7 +107,7 @@ static AqStatus set_weights(Forward *f, AqError *error)
     AqView view[2] = {aq_row_major_view(0, x),
                       aq_operand_view(body, k->node->inputs[1])};
     if (view[1].arg < 0 || aq_contract_form(body, k->node, view, &form.c) > 0) {
-        f->w.weights = aq_operand_of(weights);
+        f->w.weights = aq_operand_of(body, k->node->inputs[1]);
         aq_place_first(&f->w.weights, &f->workspace);
         view[1] = aq_row_major_view(0, weights);
         if (aq_contract_form(body, k->node, view, &form.c) >= 0)
