@@ -6,15 +6,15 @@
  * multiply-add, in which only the proportions matter:
  *
  *   traffic   a block of R rows and C columns brings B from beyond L2 once for
- *             R rows, and A once for C columns (and taps):
- *             1 + 10/R + 10/(C taps)
+ *             R rows, fetched ahead, and A once for C columns (and taps), which
+ *             is copied besides: 1 + 5/R + 24/(C taps)
  *   operands  that are computed while they are read: A's elements once for C
  *             columns, B's for R rows, an operation costing as much as 4 that
  *             are multiplied or added
- *   ends      at the end of a stage half of four threads wait:
- *             1 + 4 / (2 tasks)
+ *   ends      the last round of two or of four threads may not be full, and
+ *             tasks do not end together: 1 + idle + 2 / tasks
  *   tasks     each costs about as much as 100 thousand operations
- *   slices    sums are written and read again: 1 + 50 slices / k
+ *   slices    sums are written and read again: 1 + 70 slices / k
  */
 #include "passes/choose.h"
 
@@ -22,15 +22,15 @@ enum {
     TERMS = 256, /* of one pass over k */
     MOST_SLICES = 16,
     TASK_OPERATIONS = 100000,
-    THREADS = 4, /* assumed, whatever there will be */
+    THREADS = 4, /* assumed at most, whatever there will be */
 };
 
 /* The contraction as products of (m, k) by (k, n). */
 typedef struct Shape {
     int64_t products;
-    int64_t m, n, k; /* of the largest */
-    int64_t tiles;   /* register tiles along m */
-    int64_t taps;    /* that read A once; others copy it for each */
+    int64_t m, n, k;      /* of the largest */
+    int64_t tiles;        /* register tiles along m */
+    int64_t taps;         /* that read A once; others copy it for each */
     double evaluation[2]; /* of all elements of A, of B, once */
 } Shape;
 
@@ -107,29 +107,59 @@ static Shape shape_of(const AqContractFacts *f, int64_t tile_rows)
 /* ---- costs ---- */
 
 /* The sums that wait, the strips of B, and some room for A must lie in L2. */
-static bool fits(const AqTarget *target, int64_t rows, int64_t columns)
+static bool fits(const AqTarget *target, const Blocks *b)
 {
-    int64_t floats = rows * columns + TERMS * columns;
+    int64_t floats = b->rows * b->columns + TERMS * b->columns;
     return 4 * floats <= (int64_t)target->l2 * 5 / 8;
+}
+
+static double ends(int64_t tasks)
+{
+    double idle = 0;
+    for (int64_t threads = 2; threads <= THREADS; threads += 2)
+        idle += (double)(aq_ceil_div(tasks, threads) * threads - tasks) / 2;
+    return 1 + (idle + 2) / (double)tasks;
 }
 
 static double cost(const Shape *s, const Blocks *b)
 {
-    int64_t blocks = s->products * aq_ceil_div(s->m, b->rows) *
-                     aq_ceil_div(s->n, b->columns) * b->slices;
-    double tasks = (double)blocks;
-    double work = 2.0 * (double)s->products * (double)s->m * (double)s->n *
-                  (double)AQ_MAX(s->k, 1);
-    double traffic = 1 + 10.0 / (double)AQ_MIN(b->rows, s->m) +
-                     10.0 / (double)(AQ_MIN(b->columns, s->n) * s->taps);
-    double sums =
-        b->slices == 1 ? 0 : 50.0 * (double)b->slices / (double)AQ_MAX(s->k, 1);
+    int64_t tasks = s->products * aq_ceil_div(s->m, b->rows) *
+                    aq_ceil_div(s->n, b->columns) * b->slices;
+    double k = (double)AQ_MAX(s->k, 1);
+    double work = 2.0 * (double)s->products * (double)s->m * (double)s->n * k;
+    double traffic = 1 + 5.0 / (double)AQ_MIN(b->rows, s->m) +
+                     24.0 / (double)(AQ_MIN(b->columns, s->n) * s->taps);
+    double sums = b->slices == 1 ? 0 : 70.0 * (double)b->slices / k;
     double evaluation =
         s->evaluation[0] * (double)aq_ceil_div(s->n, b->columns) +
         s->evaluation[1] * (double)aq_ceil_div(s->m, b->rows);
-    return (work * (traffic + sums) + evaluation) *
-               (1 + THREADS / (2 * tasks)) +
-           tasks * TASK_OPERATIONS / AQ_MIN(tasks, THREADS);
+    return (work * (traffic + sums) + evaluation) * ends(tasks) +
+           (double)tasks * TASK_OPERATIONS / (double)AQ_MIN(tasks, THREADS);
+}
+
+typedef struct Search {
+    const Shape *shape;
+    const AqTarget *target;
+    Blocks best;
+    double least; /* negative: nothing yet */
+} Search;
+
+/* Blocks of these rows and columns; slices are of two passes at least. */
+static void try_blocks(Search *search, int64_t rows, int64_t columns)
+{
+    Blocks b = {.rows = rows, .columns = columns, .k = TERMS};
+    if (!fits(search->target, &b) &&
+        (columns > aq_tile_columns(search->target) ||
+         rows > 4 * aq_tile_rows(search->target)))
+        return;
+    int64_t slices = AQ_MIN(search->shape->k / (2 * TERMS), MOST_SLICES);
+    for (b.slices = 1; b.slices <= AQ_MAX(slices, 1); b.slices *= 2) {
+        double now = cost(search->shape, &b);
+        if (search->least < 0 || now < search->least) {
+            search->least = now;
+            search->best = b;
+        }
+    }
 }
 
 /* The least costly way to cut tiles and strips into equal blocks. */
@@ -137,28 +167,18 @@ static Blocks cheapest(const Shape *s, const AqTarget *target)
 {
     int64_t rows = aq_tile_rows(target), columns = aq_tile_columns(target);
     int64_t tiles = s->tiles, strips = AQ_MAX(aq_ceil_div(s->n, columns), 1);
-    int64_t slices = AQ_MIN(s->k / (2 * TERMS), MOST_SLICES);
-    Blocks best = {rows, columns, TERMS, 1};
-    double least = -1;
+    Search search = {.shape = s,
+                     .target = target,
+                     .best = {rows, columns, TERMS, 1},
+                     .least = -1};
     for (int64_t i = 1; i <= tiles; i++) {
-        Blocks b = {.rows = aq_ceil_div(tiles, i) * rows, .k = TERMS};
         if (i > 1 && aq_ceil_div(tiles, i) == aq_ceil_div(tiles, i - 1))
             continue;
-        for (int64_t j = 1; j <= strips; j++) {
-            b.columns = aq_ceil_div(strips, j) * columns;
-            if (!fits(target, b.rows, b.columns) &&
-                (b.columns > columns || b.rows > 4 * rows))
-                continue;
-            for (b.slices = 1; b.slices <= AQ_MAX(slices, 1); b.slices *= 2) {
-                double now = cost(s, &b);
-                if (least < 0 || now < least) {
-                    least = now;
-                    best = b;
-                }
-            }
-        }
+        for (int64_t j = 1; j <= strips; j++)
+            try_blocks(&search, aq_ceil_div(tiles, i) * rows,
+                       aq_ceil_div(strips, j) * columns);
     }
-    return best;
+    return search.best;
 }
 
 int aq_choose_gemm_blocks(const AqContractFacts *facts, const AqTarget *target,
