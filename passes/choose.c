@@ -1,8 +1,8 @@
 /* Writes on every contraction's kernel by which algorithm it is computed, and
  * in which blocks.
  *
- * The choice depends on shapes and target alone, so that the bits are the same
- * on every machine of a level; but for an algorithm that is asked for
+ * The choice depends on the kernel and the target alone, so that the bits are
+ * the same on every machine of a level; but for an algorithm that is asked for
  * (--algorithm), and choices that were measured (--tune) and come with the run.
  * What is already written on a kernel stays.
  * Needs: a graph of kernels.  Keeps: values of outputs.  Idempotent. */

@@ -1,6 +1,6 @@
-/* Sizes of blocks, a pure function of op, shapes and target.  For `gemm`: rows
- * and columns of a task's block of the result, terms of one pass over k, and
- * slices of k that tasks sum apart.
+/* Sizes of blocks, a pure function of op, shapes, what operands cost, and
+ * target.  For `gemm`: rows and columns of a task's block of the result, terms
+ * of one pass over k, and slices of k that tasks sum apart.
  *
  * All sizes that make sense are tried against a rough model of the cost of a
  * multiply-add, in which only the proportions matter:
