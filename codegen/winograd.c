@@ -144,6 +144,13 @@ typedef struct Blocks {
     int64_t tiles, strips, pass, share_v, share_u;
 } Blocks;
 
+/* Whether U comes from beyond L2, at each of its uses. */
+static bool is_large(const AqWinograd *w, const AqTarget *target)
+{
+    int64_t u = 4 * AQ_POINTS * w->image.channels * w->part.n;
+    return u > 2 * target->l2;
+}
+
 /* What a tile costs in blocks of so many, in proportion: U streams past each
  * block; beyond L2 V does so, too; the last blocks leave threads idle, of which
  * there may be any number. */
@@ -163,13 +170,14 @@ static double cost(const AqWinograd *w, const AqTarget *target,
         idle += likely[i].weight * (double)(rounds * likely[i].threads) /
                 (double)t->blocks;
     }
-    return (1 + 6.0 / (double)tiles + 0.1 * over) * (double)rows /
-           (double)tiles * idle;
+    double u = is_large(w, target) ? 12 : 6;
+    return (1 + u / (double)tiles + 0.1 * over) * (double)rows / (double)tiles *
+           idle;
 }
 
 static int64_t choose_tiles(const AqWinograd *w, const AqTarget *target)
 {
-    enum { LEAST = 12, MOST = 48 };
+    enum { LEAST = 12, MOST = 64 };
     int64_t best = LEAST;
     double least = -1;
     for (int64_t tiles = LEAST; tiles <= MOST; tiles++) {
@@ -186,14 +194,22 @@ static int64_t choose_tiles(const AqWinograd *w, const AqTarget *target)
 
 static Blocks choose(AqWinograd *w, const AqTarget *target)
 {
-    enum { FEW = 64 }; /* tiles: one block, and tasks share the columns */
+    /* of at most FEW tiles tasks share the columns in one block; of SOME in
+     * several, each as large as it may be, where U is large */
+    enum { FEW = 64, SOME = 256 };
     int64_t tiles = w->tiles.samples * w->tiles.down * w->tiles.along;
     Blocks b = {.strips = w->strips, .pass = AQ_KC, .share_u = 1};
-    if (tiles > FEW) {
+    if (tiles > SOME || (tiles > FEW && !is_large(w, target))) {
         set_passes(w, b.pass);
         b.tiles = choose_tiles(w, target);
         return b;
     }
+    if (tiles > FEW)
+        return (Blocks){.tiles = FEW,
+                        .strips = 1,
+                        .pass = AQ_KC,
+                        .share_v = 1,
+                        .share_u = 1};
     int64_t strip = 4 * AQ_POINTS * w->packing.columns;
     b = (Blocks){.tiles = tiles, .strips = 1, .pass = 64, .share_v = 1};
     while (2 * b.pass <= AQ_KC && 2 * b.pass * strip <= target->l2 * 5 / 8)
