@@ -465,6 +465,72 @@ static void test_samples_are_the_same(void **state)
         .kind = AQ_SAMPLER_DDPM, .steps = SAMPLER_STEPS, .clip = true});
 }
 
+/* Where tasks share U, it is made of weights that keep their values in the
+ * first run alone; where there are so few tiles that each task makes its own,
+ * it costs less than reading a kept one, four times as large as the weights. */
+static void test_weights_are_transformed_once(void **state)
+{
+    (void)state;
+    enum { FEW = 64, PIXELS = 16 }; /* tiles; of a tile */
+    const char *const fixed[] = {"weights", "timesteps", "label"};
+    const AqRepeat repeat = {fixed, 3, "number", SAMPLER_STEPS};
+    const AqSampler sampler = {.steps = SAMPLER_STEPS};
+    AqError error = {0};
+    AqTask task = small_unet();
+    task.batch = 3;
+    task.height = task.width = 32;
+    AqPool *pool = new_pool(2);
+    AqMemory *memory = new_memory();
+    AqGraph *g = aq_sampler_graph(&task, &sampler, &error);
+    AqRepeated *p = repeated(g, &repeat, memory, pool);
+    const AqGraph *kernels = aq_compiled_graph(aq_repeated_step(p));
+    int many = 0, few = 0;
+    for (AqId id = 0; id < kernels->count; id++) {
+        const AqNode *node = aq_node(kernels, id);
+        if (strcmp(aq_attr_text(node, AQ_KEY_ALGORITHM, ""), "winograd") != 0)
+            continue;
+        AqType y = aq_result_type(kernels, id, 0);
+        int64_t tiles = y.dim[0] * y.dim[1] * y.dim[2] / PIXELS;
+        many += tiles > FEW;
+        few += tiles <= FEW;
+    }
+    assert_true(many >= 5 && few >= 5);
+    assert_int_equal(aq_compiled_once(aq_repeated_step(p)), many);
+    aq_repeated_free(p);
+    aq_memory_free(memory);
+    aq_graph_free(g);
+    aq_pool_free(pool);
+}
+
+/* Beside a training nothing is kept, and the samples have the same bits. */
+static void test_frugal_samples_are_the_same(void **state)
+{
+    (void)state;
+    enum { SIDE = 32, FLOATS = SAMPLES * SIDE * SIDE * 3 };
+    static float x[2][FLOATS];
+    const AqSampler sampler = {.steps = SAMPLER_STEPS, .clip = true};
+    AqSampleOptions options = {.count = SAMPLES, .label = -1};
+    AqError error = {0};
+    AqTask task = small_unet();
+    task.batch = 3;
+    task.height = task.width = SIDE;
+    AqPool *pool = new_pool(2);
+    AqMemory *weights = weights_of(&task);
+    for (int frugal = 0; frugal < 2; frugal++) {
+        AqProgramSettings settings = settings_of_tests();
+        settings.frugal = frugal;
+        AqGenerator *g = aq_generator_new(&task, &sampler, weights, pool, true,
+                                          &settings, &error);
+        assert_non_null(g);
+        assert_int_equal(aq_generate(g, &options, x[frugal], NULL, &error),
+                         AQ_OK);
+        aq_generator_free(g);
+    }
+    assert_memory_equal(x[0], x[1], sizeof x[0]);
+    aq_memory_free(weights);
+    aq_pool_free(pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -474,6 +540,8 @@ int main(void)
         cmocka_unit_test(test_prepared_again),
         cmocka_unit_test(test_an_interrupted_first_run),
         cmocka_unit_test(test_samples_are_the_same),
+        cmocka_unit_test(test_weights_are_transformed_once),
+        cmocka_unit_test(test_frugal_samples_are_the_same),
     };
     return cmocka_run_group_tests(tests, aq_test_make_cache,
                                   aq_test_remove_cache);
