@@ -331,7 +331,7 @@ AqStatus aq_pairs_write(const char *path, const AqSamples *samples,
 /* plot.c: line charts as SVG (chart.h: what it shares with scatter.c) */
 
 typedef struct AqSeries {
-    const char *name;
+    const char *name;    /* NULL: not in the legend */
     const double *x, *y; /* y not finite: the line is broken there */
     int64_t count;
     bool light; /* background for the other series: thin and pale */

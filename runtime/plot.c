@@ -331,6 +331,8 @@ static void add_legend(AqText *out, const AqPlot *plot)
     for (int i = 0; i < plot->series_count; i++) {
         const AqSeries *s = &plot->series[i];
         int colour = colour_of(plot, i);
+        if (!s->name)
+            continue;
         aq_text_printf(out,
                        "<tspan dx=\"%d\" style=\"fill: %s\">"
                        "\xe2\x94\x81\xe2\x94\x81</tspan><tspan dx=\"8\">",

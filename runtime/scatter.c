@@ -157,6 +157,8 @@ static void add_legend(const Sheet *s)
     aq_text_printf(s->out, "<text x=\"%.0f\" y=\"%d\" class=\"end\">", s->x.to,
                    TOP - 20);
     for (int k = 0; k < s->plot->series_count; k++) {
+        if (!s->plot->series[k].name)
+            continue;
         aq_text_printf(s->out,
                        "<tspan dx=\"%d\" style=\"fill: %s\">"
                        "\xe2\x97\x8f</tspan><tspan dx=\"7\">",

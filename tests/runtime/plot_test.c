@@ -87,6 +87,19 @@ static void test_gap(void **state)
     aq_text_free(&svg);
 }
 
+/* A series without a name is drawn, and not in the legend. */
+static void test_no_name(void **state)
+{
+    (void)state;
+    const double x[] = {0, 1}, y[] = {1, 2};
+    const AqSeries series[] = {{NULL, x, y, 2, true}, {"mean", x, y, 2, false}};
+    AqText svg = draw(series, 2, false);
+    assert_int_equal(count_of(svg.data, "<path"), 2);
+    assert_int_equal(count_of(svg.data, "<tspan"), 2); /* its line, its name */
+    assert_non_null(strstr(svg.data, "mean</tspan>"));
+    aq_text_free(&svg);
+}
+
 static void test_nothing_to_draw(void **state)
 {
     (void)state;
@@ -170,6 +183,7 @@ int main(void)
         cmocka_unit_test(test_linear),
         cmocka_unit_test(test_log),
         cmocka_unit_test(test_gap),
+        cmocka_unit_test(test_no_name),
         cmocka_unit_test(test_nothing_to_draw),
         cmocka_unit_test(test_many_points),
         cmocka_unit_test(test_smooth),
