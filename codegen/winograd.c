@@ -194,12 +194,14 @@ static int64_t choose_tiles(const AqWinograd *w, const AqTarget *target)
 
 static Blocks choose(AqWinograd *w, const AqTarget *target)
 {
-    /* of at most FEW tiles tasks share the columns in one block; of SOME in
-     * several, each as large as it may be, where U is large */
-    enum { FEW = 64, SOME = 256 };
+    /* of at most FEW tiles tasks share the columns in one block, but not of a
+     * single strip, which is no task for a second thread; of SOME in several,
+     * each as large as it may be, where U is large */
+    enum { FEW = 64, FEW_OF_A_STRIP = 24, SOME = 256 };
     int64_t tiles = w->tiles.samples * w->tiles.down * w->tiles.along;
+    int64_t few = w->strips > 1 ? FEW : FEW_OF_A_STRIP;
     Blocks b = {.strips = w->strips, .pass = AQ_KC, .share_u = 1};
-    if (tiles > SOME || (tiles > FEW && !is_large(w, target))) {
+    if (tiles > SOME || (tiles > few && !is_large(w, target))) {
         set_passes(w, b.pass);
         b.tiles = choose_tiles(w, target);
         return b;
