@@ -175,6 +175,9 @@ AqGenerator *aq_generator_new(const AqTask *task, const AqSampler *sampler,
                               const AqProgramSettings *settings,
                               AqError *error);
 void aq_generator_free(AqGenerator *generator);
+/* All that it allocates; known, too, of one that is planned only, which cannot
+ * generate. */
+int64_t aq_generator_bytes(const AqGenerator *generator);
 /* (count, H, W, C) or (count, C) floats into out; sample i is a function of
  * (seed, i). */
 AqStatus aq_generate(AqGenerator *generator, const AqSampleOptions *options,

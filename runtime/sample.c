@@ -82,6 +82,33 @@ void aq_generator_free(AqGenerator *g)
     free(g);
 }
 
+/* The arrays of a program, but for weights and what programs `before` have. */
+static int64_t array_bytes(const AqCompiled *program,
+                           const AqCompiled *const *before, int count)
+{
+    const AqPlan *plan = program ? aq_compiled_plan(program) : NULL;
+    int64_t bytes = 0;
+    for (int i = 1; plan && i < plan->n_bases; i++) {
+        const AqBase *base = &plan->bases[i];
+        bool is_new = strcmp(base->name, "weights") != 0;
+        for (int k = 0; k < count; k++)
+            is_new = is_new &&
+                     aq_plan_base(aq_compiled_plan(before[k]), base->name) < 0;
+        bytes += is_new ? aq_whole_pages(base->bytes) : 0;
+    }
+    return bytes;
+}
+
+int64_t aq_generator_bytes(const AqGenerator *g)
+{
+    const AqCompiled *programs[] = {g->noise, aq_repeated_step(g->step),
+                                    aq_repeated_prepare(g->step)};
+    int64_t bytes = aq_compiled_bytes(g->noise) + aq_repeated_bytes(g->step);
+    for (int i = 0; i < AQ_COUNT(programs); i++)
+        bytes += array_bytes(programs[i], programs, i);
+    return bytes;
+}
+
 /* Fills an input of the programs, where one of them has it. */
 static void fill(AqGenerator *g, const char *name, const int32_t *values,
                  int count)

@@ -12,6 +12,7 @@
 #include "frontend/dsl/dsl.h"
 #include "tests/support/bench.h"
 #include "tests/support/cache_folder.h"
+#include "tests/support/programs.h"
 #include "tests/support/random_graph.h"
 
 /* ---- a program and what it works on ---- */
@@ -22,15 +23,10 @@ typedef struct Machine {
     AqCompiled *program;
 } Machine;
 
-static AqProgramSettings settings_of_tests(void)
-{
-    return (AqProgramSettings){.compile = {.cache_dir = aq_test_cache}};
-}
-
 static Machine new_machine(const AqGraph *g, AqPoolOptions options)
 {
     AqError error = {0};
-    AqProgramSettings settings = settings_of_tests();
+    AqProgramSettings settings = aq_test_settings();
     Machine m = {.pool = aq_pool_new(&options, &error)};
     m.memory = aq_memory_new(&error);
     m.program = aq_compiled_new(g, m.memory, m.pool, &settings, &error);
@@ -349,7 +345,7 @@ static Poisoned build_poisoned(const AqGraph *graph)
 {
     AqError error = {0};
     AqTarget target;
-    AqCompileOptions options = settings_of_tests().compile;
+    AqCompileOptions options = aq_test_settings().compile;
     AqPassContext cx = {.target = &target, .error = &error};
     aq_target_host(0, &target, &error);
     Poisoned p = {.g = aq_optimize(graph, NULL, &cx)};
@@ -569,7 +565,7 @@ static void test_programs_share_arrays(void **state)
     (void)state;
     AqError error = {0};
     AqGraph *g = adding("y", 1), *h = adding("z", 10);
-    AqProgramSettings settings = settings_of_tests();
+    AqProgramSettings settings = aq_test_settings();
     Machine m = new_machine(g, (AqPoolOptions){.threads = 1});
     AqCompiled *other = aq_compiled_new(h, m.memory, m.pool, &settings, &error);
     assert_non_null(other);

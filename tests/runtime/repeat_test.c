@@ -1,6 +1,6 @@
 /* Programs that are run again and again: against programs that compute all in
- * every run, what is kept and when it is made anew, and samples. */
-#include "runtime/run.h"
+ * every run, what is kept and when it is made anew. */
+#include "runtime/runtime.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -9,52 +9,11 @@
 
 #include <cmocka.h>
 
+#include "frontend/dsl/dsl.h"
 #include "tests/support/bench.h"
 #include "tests/support/cache_folder.h"
 #include "tests/support/numbered_graph.h"
-
-static AqProgramSettings settings_of_tests(void)
-{
-    return (AqProgramSettings){.compile = {.cache_dir = aq_test_cache}};
-}
-
-static AqPool *new_pool(int threads)
-{
-    AqError error = {0};
-    AqPoolOptions options = {.threads = threads};
-    AqPool *pool = aq_pool_new(&options, &error);
-    if (!pool)
-        fail_msg("%s", error.text);
-    return pool;
-}
-
-static AqMemory *new_memory(void)
-{
-    AqMemory *memory = aq_memory_new(NULL);
-    assert_non_null(memory);
-    return memory;
-}
-
-static AqCompiled *compiled(const AqGraph *g, AqMemory *memory, AqPool *pool,
-                            const AqProgramSettings *settings)
-{
-    AqError error = {0};
-    AqCompiled *p = aq_compiled_new(g, memory, pool, settings, &error);
-    if (!p)
-        fail_msg("%s", error.text);
-    return p;
-}
-
-static AqRepeated *repeated(const AqGraph *g, const AqRepeat *repeat,
-                            AqMemory *memory, AqPool *pool)
-{
-    AqError error = {0};
-    AqProgramSettings settings = settings_of_tests();
-    AqRepeated *p = aq_repeated_new(g, repeat, memory, pool, &settings, &error);
-    if (!p)
-        fail_msg("%s", error.text);
-    return p;
-}
+#include "tests/support/programs.h"
 
 /* ---- random graphs ---- */
 
@@ -123,11 +82,11 @@ static void compare(const AqCompiled *is, AqMemory *is_memory,
 static int check_graph(uint64_t seed, AqPool *pool)
 {
     AqRepeat repeat;
-    AqProgramSettings settings = settings_of_tests();
+    AqProgramSettings settings = aq_test_settings();
     AqGraph *g = aq_test_numbered_graph(seed, 20, &repeat);
-    AqMemory *plain = new_memory(), *own = new_memory();
-    AqCompiled *wanted = compiled(g, plain, pool, &settings);
-    AqRepeated *is = repeated(g, &repeat, own, pool);
+    AqMemory *plain = aq_test_memory(), *own = aq_test_memory();
+    AqCompiled *wanted = aq_test_compiled(g, plain, pool, &settings);
+    AqRepeated *is = aq_test_repeated(g, &repeat, own, pool);
     fill(plain, g);
     fill(own, g);
     const int order[] = {0, 1, 3, 2, 2, 0}; /* any may come at any time */
@@ -151,7 +110,7 @@ static void test_random_graphs(void **state)
 {
     (void)state;
     enum { GRAPHS = 16 };
-    AqPool *pool = new_pool(2);
+    AqPool *pool = aq_test_pool(2);
     int prepare = 0;
     for (uint64_t seed = 1; seed <= GRAPHS; seed++)
         prepare += check_graph(seed, pool);
@@ -199,36 +158,61 @@ static double worst_of_product(const AqCompiled *p, AqMemory *memory)
     return worst;
 }
 
+/* The program, and all that belongs to it. */
+typedef struct Product {
+    AqPool *pool;
+    AqMemory *memory;
+    AqGraph *graph;
+    AqCompiled *program;
+} Product;
+
+/* `fixed` keeps its values; NULL: nothing does. */
+static Product new_product(const char *fixed, int64_t limit, bool frugal)
+{
+    AqProgramSettings settings = aq_test_settings();
+    settings.fixed = &fixed;
+    settings.n_fixed = fixed != NULL;
+    settings.memory_limit = limit;
+    settings.frugal = frugal;
+    Product p = {.pool = aq_test_pool(2),
+                 .memory = aq_test_memory(),
+                 .graph = product()};
+    p.program = aq_test_compiled(p.graph, p.memory, p.pool, &settings);
+    give(p.memory, "w", 0);
+    give(p.memory, "x", 0);
+    return p;
+}
+
+static void free_product(Product *p)
+{
+    aq_compiled_free(p->program);
+    aq_memory_free(p->memory);
+    aq_graph_free(p->graph);
+    aq_pool_free(p->pool);
+}
+
+static void runs_right(Product *p)
+{
+    assert_true(aq_compiled_run(p->program, NULL));
+    assert_true(worst_of_product(p->program, p->memory) < 1e-5);
+}
+
 static void test_weights_are_packed_once(void **state)
 {
     (void)state;
-    const char *const fixed[] = {"w"};
-    AqPool *pool = new_pool(2);
-    AqMemory *memory = new_memory();
-    AqGraph *g = product();
-    AqProgramSettings settings = settings_of_tests();
-    settings.fixed = fixed;
-    settings.n_fixed = 1;
-    AqCompiled *p = compiled(g, memory, pool, &settings);
-    assert_int_equal(aq_compiled_once(p), 1);
-    give(memory, "w", 0);
+    Product p = new_product("w", 0, false);
+    assert_int_equal(aq_compiled_once(p.program), 1);
     for (int i = 0; i < 3; i++) {
-        give(memory, "x", i);
-        assert_true(aq_compiled_run(p, NULL));
-        assert_true(worst_of_product(p, memory) < 1e-5);
+        give(p.memory, "x", i);
+        runs_right(&p);
     }
-    give(memory, "w", 1000);
-    assert_true(aq_compiled_run(p, NULL)); /* nobody has said it yet */
-    assert_true(worst_of_product(p, memory) > 1e-3);
-    aq_compiled_changed(p);
-    for (int i = 0; i < 2; i++) {
-        assert_true(aq_compiled_run(p, NULL));
-        assert_true(worst_of_product(p, memory) < 1e-5);
-    }
-    aq_compiled_free(p);
-    aq_memory_free(memory);
-    aq_graph_free(g);
-    aq_pool_free(pool);
+    give(p.memory, "w", 1000);
+    assert_true(aq_compiled_run(p.program, NULL)); /* nobody has said it yet */
+    assert_true(worst_of_product(p.program, p.memory) > 1e-3);
+    aq_compiled_changed(p.program);
+    runs_right(&p);
+    runs_right(&p);
+    free_product(&p);
 }
 
 /* What changes is packed in every run, and what there is no room for, or is
@@ -236,44 +220,28 @@ static void test_weights_are_packed_once(void **state)
 static void test_what_is_not_packed_once(void **state)
 {
     (void)state;
-    const char *const w[] = {"w"}, *const x[] = {"x"};
-    AqPool *pool = new_pool(1);
-    AqGraph *g = product();
-    AqProgramSettings settings = settings_of_tests();
-    AqMemory *memory = new_memory();
-    AqCompiled *p = compiled(g, memory, pool, &settings);
-    assert_int_equal(aq_compiled_once(p), 0);
-    int64_t least = aq_compiled_bytes(p) + aq_memory_bytes(memory);
-    aq_compiled_free(p);
-    aq_memory_free(memory);
+    Product p = new_product(NULL, 0, false);
+    assert_int_equal(aq_compiled_once(p.program), 0);
+    int64_t least = aq_compiled_bytes(p.program) + aq_memory_bytes(p.memory);
+    free_product(&p);
     const struct {
-        const char *const *fixed;
+        const char *fixed;
         int64_t limit;
         bool frugal;
         int once;
-    } cases[] = {{x, 0, false, 0},
-                 {w, 0, false, 1},
-                 {w, 0, true, 0},
-                 {w, least, false, 0}};
+    } cases[] = {{"x", 0, false, 0},
+                 {"w", 0, false, 1},
+                 {"w", 0, true, 0},
+                 {"w", least, false, 0}};
     for (int i = 0; i < AQ_COUNT(cases); i++) {
-        memory = new_memory();
-        settings.fixed = cases[i].fixed;
-        settings.n_fixed = 1;
-        settings.memory_limit = cases[i].limit;
-        settings.frugal = cases[i].frugal;
-        p = compiled(g, memory, pool, &settings);
-        if (aq_compiled_once(p) != cases[i].once)
-            fail_msg("case %d: %d stages run once", i, aq_compiled_once(p));
-        give(memory, "w", 0);
-        give(memory, "x", 0);
-        for (int run = 0; run < 2; run++)
-            assert_true(aq_compiled_run(p, NULL));
-        assert_true(worst_of_product(p, memory) < 1e-5);
-        aq_compiled_free(p);
-        aq_memory_free(memory);
+        p = new_product(cases[i].fixed, cases[i].limit, cases[i].frugal);
+        if (aq_compiled_once(p.program) != cases[i].once)
+            fail_msg("case %d: %d stages run once", i,
+                     aq_compiled_once(p.program));
+        runs_right(&p);
+        runs_right(&p);
+        free_product(&p);
     }
-    aq_graph_free(g);
-    aq_pool_free(pool);
 }
 
 /* `prepare` works in the step's arena, over what the step keeps there. */
@@ -282,14 +250,14 @@ static void test_prepared_again(void **state)
     (void)state;
     const char *const fixed[] = {"w", "b"};
     AqRepeat repeat = {.fixed = fixed, .n_fixed = 2};
-    AqPool *pool = new_pool(2);
-    AqMemory *memory = new_memory();
+    AqPool *pool = aq_test_pool(2);
+    AqMemory *memory = aq_test_memory();
     AqGraph *g = product();
     AqTensor b = aq_input(g, "b", AQ_SHAPE(ROWS, INNER));
     AqTensor x = aq_input(g, "x", AQ_SHAPE(ROWS, INNER));
     AqTensor rows = aq_sum(aq_exp(b), .axes = AQ_AXES(1), .keep = true);
     aq_output(aq_mul(x, rows), "v");
-    AqRepeated *p = repeated(g, &repeat, memory, pool);
+    AqRepeated *p = aq_test_repeated(g, &repeat, memory, pool);
     AqCompiled *step = aq_repeated_step(p);
     const AqCompiled *prepare = aq_repeated_prepare(p);
     assert_non_null(prepare);
@@ -322,219 +290,12 @@ static void test_prepared_again(void **state)
 static void test_an_interrupted_first_run(void **state)
 {
     (void)state;
-    const char *const fixed[] = {"w"};
     const volatile int stop = 1;
-    AqPool *pool = new_pool(1);
-    AqMemory *memory = new_memory();
-    AqGraph *g = product();
-    AqProgramSettings settings = settings_of_tests();
-    settings.fixed = fixed;
-    settings.n_fixed = 1;
-    AqCompiled *p = compiled(g, memory, pool, &settings);
-    give(memory, "w", 0);
-    give(memory, "x", 0);
-    assert_false(aq_compiled_run(p, &stop));
-    for (int run = 0; run < 2; run++) {
-        assert_true(aq_compiled_run(p, NULL));
-        assert_true(worst_of_product(p, memory) < 1e-5);
-    }
-    aq_compiled_free(p);
-    aq_memory_free(memory);
-    aq_graph_free(g);
-    aq_pool_free(pool);
-}
-
-/* ---- samples ---- */
-
-enum { SAMPLES = 6, BATCH = 2, SAMPLER_STEPS = 5 };
-
-static const AqSetting small[] = {{"channels", "16"}, {"mults", "1,2"},
-                                  {"blocks", "1"},    {"groups", "4"},
-                                  {"attention", "4"}, {"zero_init", "false"}};
-
-static AqTask small_unet(void)
-{
-    return (AqTask){.model = aq_builtin_find("ddpm_unet", NULL),
-                    .settings = small,
-                    .n_settings = AQ_COUNT(small),
-                    .batch = BATCH,
-                    .height = 8,
-                    .width = 8,
-                    .channels = 3,
-                    .classes = 4};
-}
-
-static AqMemory *weights_of(const AqTask *task)
-{
-    const uint32_t key[2] = {1, 2};
-    AqGraph *g = aq_forward_graph(task, NULL, NULL);
-    const AqParamTable *params = aq_params(g);
-    AqMemory *memory = new_memory();
-    float *weights =
-        aq_memory_array(memory, "weights", params->floats * 4, NULL);
-    assert_non_null(weights);
-    aq_params_start(params, key, 1, weights, NULL);
-    aq_graph_free(g);
-    return memory;
-}
-
-/* The sampler's program as it was built, all of it in every step; noise comes
- * from the same program as the generator's. */
-static void sample_plainly(const AqTask *task, const AqSampler *sampler,
-                           AqMemory *weights, AqPool *pool, float *out)
-{
-    AqProgramSettings settings = settings_of_tests();
-    AqMemory *memory = new_memory();
-    aq_memory_share(memory, "weights", weights, "weights", NULL);
-    AqGraph *graphs[] = {aq_noise_graph(task, NULL),
-                         aq_sampler_graph(task, sampler, NULL)};
-    AqCompiled *noise = compiled(graphs[0], memory, pool, &settings);
-    AqCompiled *step = compiled(graphs[1], memory, pool, &settings);
-    int32_t *timesteps = aq_memory_find(memory, "timesteps", NULL);
-    aq_sampler_timesteps(1000, SAMPLER_STEPS, timesteps);
-    timesteps[SAMPLER_STEPS] = -1;
-    int64_t bytes = 0;
-    const float *x = aq_memory_find(memory, "x", &bytes);
-    for (int first = 0; first < SAMPLES; first += BATCH) {
-        for (int i = 0; i < BATCH; i++) {
-            ((int32_t *)aq_memory_find(memory, "sample", NULL))[i] = first + i;
-            ((int32_t *)aq_memory_find(memory, "label", NULL))[i] =
-                (first + i) % task->classes;
-        }
-        assert_true(aq_compiled_run(noise, NULL));
-        for (int number = 0; number < SAMPLER_STEPS; number++) {
-            set_number(memory, number);
-            assert_true(aq_compiled_run(step, NULL));
-        }
-        memcpy((char *)out + first / BATCH * bytes, x, (size_t)bytes);
-    }
-    aq_compiled_free(noise);
-    aq_compiled_free(step);
-    aq_graph_free(graphs[0]);
-    aq_graph_free(graphs[1]);
-    aq_memory_free(memory);
-}
-
-static void check_samples(const float *is, const float *wanted, int64_t count)
-{
-    double apart = 0;
-    for (int64_t i = 0; i < count; i++) {
-        assert_true(fabs((double)(is[i] - wanted[i])) < 1e-4);
-        apart += fabs((double)(wanted[i] - wanted[(i + 1) % count]));
-    }
-    assert_true(apart / (double)count > 0.05); /* pictures of something */
-}
-
-/* Labels differ from batch to batch, so much is prepared again; new weights are
- * seen by the next samples. */
-static void check_generator(const AqSampler *sampler)
-{
-    enum { FLOATS = SAMPLES * 8 * 8 * 3 };
-    float is[FLOATS], wanted[FLOATS], before[FLOATS] = {0};
-    AqError error = {0};
-    AqTask task = small_unet();
-    AqProgramSettings settings = settings_of_tests();
-    AqPool *pool = new_pool(2);
-    AqMemory *weights = weights_of(&task);
-    AqGenerator *g = aq_generator_new(&task, sampler, weights, pool, true,
-                                      &settings, &error);
-    if (!g)
-        fail_msg("%s", error.text);
-    AqSampleOptions options = {.count = SAMPLES, .label = -1};
-    for (int round = 0; round < 2; round++) {
-        assert_int_equal(aq_generate(g, &options, is, NULL, &error), AQ_OK);
-        sample_plainly(&task, sampler, weights, pool, wanted);
-        check_samples(is, wanted, FLOATS);
-        assert_memory_not_equal(is, before, sizeof is);
-        memcpy(before, is, sizeof is);
-        int64_t bytes = 0;
-        float *w = aq_memory_find(weights, "weights", &bytes);
-        for (int64_t i = 0; i < bytes / 4; i++)
-            w[i] *= 1.1F;
-    }
-    aq_generator_free(g);
-    aq_memory_free(weights);
-    aq_pool_free(pool);
-}
-
-static void test_samples_are_the_same(void **state)
-{
-    (void)state;
-    check_generator(&(AqSampler){.steps = SAMPLER_STEPS, .clip = true});
-    check_generator(&(AqSampler){
-        .kind = AQ_SAMPLER_DDPM, .steps = SAMPLER_STEPS, .clip = true});
-}
-
-/* Where tasks share U, it is made of weights that keep their values in the
- * first run alone; where there are so few tiles that each task makes its own,
- * it costs less than reading a kept one, four times as large as the weights. */
-static void test_weights_are_transformed_once(void **state)
-{
-    (void)state;
-    enum { FEW = 64, PIXELS = 16 }; /* tiles; of a tile */
-    const char *const fixed[] = {"weights", "timesteps", "label"};
-    const AqRepeat repeat = {fixed, 3, "number", SAMPLER_STEPS};
-    const AqSampler sampler = {.steps = SAMPLER_STEPS};
-    AqError error = {0};
-    AqTask task = small_unet();
-    task.batch = 3;
-    task.height = task.width = 32;
-    AqPool *pool = new_pool(2);
-    AqMemory *memory = new_memory();
-    AqGraph *g = aq_sampler_graph(&task, &sampler, &error);
-    AqRepeated *p = repeated(g, &repeat, memory, pool);
-    const AqGraph *kernels = aq_compiled_graph(aq_repeated_step(p));
-    AqTarget target;
-    assert_int_equal(aq_target_host(0, &target, &error), AQ_OK);
-    int many = 0, once = 0;
-    for (AqId id = 0; id < kernels->count; id++) {
-        const AqNode *node = aq_node(kernels, id);
-        if (strcmp(aq_attr_text(node, AQ_KEY_ALGORITHM, ""), "winograd") != 0)
-            continue;
-        AqKernelLayout layout;
-        AqType y = aq_result_type(kernels, id, 0);
-        assert_int_equal(
-            aq_kernel_layout(kernels, id, &target, &layout, &error), AQ_OK);
-        bool shared = layout.reads[0] != 0;
-        once += shared;
-        many += y.dim[0] * y.dim[1] * y.dim[2] > FEW * PIXELS;
-        assert_true(shared || y.dim[0] * y.dim[1] * y.dim[2] <= FEW * PIXELS);
-    }
-    assert_true(many >= 5);
-    assert_int_equal(aq_compiled_once(aq_repeated_step(p)), once);
-    aq_repeated_free(p);
-    aq_memory_free(memory);
-    aq_graph_free(g);
-    aq_pool_free(pool);
-}
-
-/* Beside a training nothing is kept, and the samples have the same bits. */
-static void test_frugal_samples_are_the_same(void **state)
-{
-    (void)state;
-    enum { SIDE = 32, FLOATS = SAMPLES * SIDE * SIDE * 3 };
-    static float x[2][FLOATS];
-    const AqSampler sampler = {.steps = SAMPLER_STEPS, .clip = true};
-    AqSampleOptions options = {.count = SAMPLES, .label = -1};
-    AqError error = {0};
-    AqTask task = small_unet();
-    task.batch = 3;
-    task.height = task.width = SIDE;
-    AqPool *pool = new_pool(2);
-    AqMemory *weights = weights_of(&task);
-    for (int frugal = 0; frugal < 2; frugal++) {
-        AqProgramSettings settings = settings_of_tests();
-        settings.frugal = frugal;
-        AqGenerator *g = aq_generator_new(&task, &sampler, weights, pool, true,
-                                          &settings, &error);
-        assert_non_null(g);
-        assert_int_equal(aq_generate(g, &options, x[frugal], NULL, &error),
-                         AQ_OK);
-        aq_generator_free(g);
-    }
-    assert_memory_equal(x[0], x[1], sizeof x[0]);
-    aq_memory_free(weights);
-    aq_pool_free(pool);
+    Product p = new_product("w", 0, false);
+    assert_false(aq_compiled_run(p.program, &stop));
+    runs_right(&p);
+    runs_right(&p);
+    free_product(&p);
 }
 
 int main(void)
@@ -545,9 +306,6 @@ int main(void)
         cmocka_unit_test(test_what_is_not_packed_once),
         cmocka_unit_test(test_prepared_again),
         cmocka_unit_test(test_an_interrupted_first_run),
-        cmocka_unit_test(test_samples_are_the_same),
-        cmocka_unit_test(test_weights_are_transformed_once),
-        cmocka_unit_test(test_frugal_samples_are_the_same),
     };
     return cmocka_run_group_tests(tests, aq_test_make_cache,
                                   aq_test_remove_cache);
