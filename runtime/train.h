@@ -27,6 +27,7 @@ typedef struct AqTrain {
     AqTarget target;
     int lock;              /* an open file, -1: none */
     int64_t data_bytes;    /* held by pictures and batches */
+    int64_t sample_bytes;  /* while samples are drawn */
     int64_t program_limit; /* what is left of the budget; 0: no limit */
     int64_t first_step;    /* of this stretch */
     int skips;             /* in a row */
@@ -44,8 +45,8 @@ void aq_train_close(AqTrain *t);
 AqTask aq_train_task(const AqTrain *t, int batch);
 AqProgramSettings aq_train_settings(const AqTrain *t);
 
-/* train_samples.c: a sheet of samples; and, where there is a budget, whether
- * there will be room for it. */
+/* train_samples.c: a sheet of samples; and, before the first step, what it will
+ * take, and whether a budget has room for it. */
 AqStatus aq_train_samples(AqTrain *t);
 AqStatus aq_train_check_samples(AqTrain *t);
 

@@ -69,7 +69,7 @@ static AqProgramSettings settings_beside(const AqTrain *t)
     return settings;
 }
 
-static AqGenerator *new_generator(AqTrain *t, AqError *error)
+static AqGenerator *new_generator(AqTrain *t, bool planned, AqError *error)
 {
     int most = is_points(t) ? POINTS_AT_A_TIME : PICTURES_AT_A_TIME;
     AqTask task = aq_train_task(t, AQ_MIN(t->options->sample_count, most));
@@ -77,31 +77,40 @@ static AqGenerator *new_generator(AqTrain *t, AqError *error)
                          .steps = t->options->sample_steps,
                          .clip = true};
     AqProgramSettings settings = settings_beside(t);
+    settings.plan_only = planned;
+    if (planned) { /* what is asked of the passes is shown by the program */
+        settings.passes.verify = false;
+        settings.passes.after = NULL;
+    }
     return aq_generator_new(&task, &sampler, t->memory, t->pool, false,
                             &settings, error);
 }
 
+/* Where there is no budget, a plan says it without compiling anything. */
 AqStatus aq_train_check_samples(AqTrain *t)
 {
-    if (t->program_limit == 0 || t->options->sample_count <= 0)
+    if (t->options->sample_count <= 0)
         return AQ_OK;
     AqError error = {0};
-    AqGenerator *generator = new_generator(t, &error);
+    bool planned = t->program_limit == 0;
+    AqGenerator *generator = new_generator(t, planned, &error);
+    if (generator)
+        t->sample_bytes = aq_generator_bytes(generator) + pixel_bytes(t);
     aq_generator_free(generator);
     if (generator)
         return AQ_OK;
-    return aq_fail(
-        t->error, error.status,
-        "the training fits, but not the samples beside it (--samples "
-        "0: none): %s",
-        error.text);
+    return aq_fail(t->error, error.status, "%s%s",
+                   planned ? ""
+                           : "the training fits, but not the samples beside it "
+                             "(--samples 0: none): ",
+                   error.text);
 }
 
 AqStatus aq_train_samples(AqTrain *t)
 {
     if (t->options->sample_count <= 0)
         return AQ_OK;
-    AqGenerator *generator = new_generator(t, t->error);
+    AqGenerator *generator = new_generator(t, false, t->error);
     float *x = generator ? malloc((size_t)pixel_bytes(t)) : NULL;
     if (x)
         draw_samples(t, generator, x);

@@ -136,7 +136,8 @@ static AqStatus open_model(AqTrain *t)
     return AQ_OK;
 }
 
-/* What is held until the end, exactly, before the first step. */
+/* What is held until the end, and what samples take beside it while they are
+ * drawn, exactly, before the first step. */
 static void print_memory(const AqTrain *t)
 {
     int64_t flat = t->params->floats * 4, all = aq_memory_bytes(t->memory);
@@ -144,11 +145,15 @@ static void print_memory(const AqTrain *t)
     int64_t scratch = aq_compiled_scratch(t->program);
     fprintf(stderr,
             "memory  %.0f MiB: parameters %.1f, optimizer and average %.1f, "
-            "activations and gradients %.1f, scratch %.1f, data %.1f\n",
+            "activations and gradients %.1f, scratch %.1f, data %.1f",
             mebibytes(all + aq_compiled_bytes(t->program) + t->data_bytes),
             mebibytes(flat), mebibytes(all - flat),
             mebibytes(aq_whole_pages(plan->arena_bytes)), mebibytes(scratch),
             mebibytes(t->data_bytes));
+    if (t->sample_bytes > 0)
+        fprintf(stderr, "; %.1f more while samples are drawn",
+                mebibytes(t->sample_bytes));
+    putc('\n', stderr);
 }
 
 static void print_code(const AqTrain *t)

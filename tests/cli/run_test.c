@@ -61,6 +61,7 @@ static void test_progress_in_plain_lines(void **state)
     assert_null(strchr(aq_complained(), '\r'));
     assert_non_null(strstr(aq_complained(), "\nstep 3/3  loss "));
     assert_non_null(strstr(aq_complained(), "\nmemory  "));
+    assert_non_null(strstr(aq_complained(), " more while samples are drawn\n"));
     assert_non_null(strstr(aq_complained(), "\ndone    3 steps in "));
     assert_string_equal(aq_printed(), "");
 }
