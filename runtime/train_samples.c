@@ -69,10 +69,10 @@ static AqProgramSettings settings_beside(const AqTrain *t)
     return settings;
 }
 
-static AqGenerator *new_generator(AqTrain *t, bool planned, AqError *error)
+static AqGenerator *new_generator(AqTrain *t, int count, bool planned,
+                                  AqError *error)
 {
-    int most = is_points(t) ? POINTS_AT_A_TIME : PICTURES_AT_A_TIME;
-    AqTask task = aq_train_task(t, AQ_MIN(t->options->sample_count, most));
+    AqTask task = aq_train_task(t, count);
     AqSampler sampler = {.kind = AQ_SAMPLER_DDIM,
                          .steps = t->options->sample_steps,
                          .clip = true};
@@ -86,6 +86,23 @@ static AqGenerator *new_generator(AqTrain *t, bool planned, AqError *error)
                             &settings, error);
 }
 
+/* As many as a budget has room for; each is a function of its number alone. */
+static int at_a_time(AqTrain *t)
+{
+    int most = is_points(t) ? POINTS_AT_A_TIME : PICTURES_AT_A_TIME;
+    int count = AQ_MIN(t->options->sample_count, most);
+    int64_t limit = settings_beside(t).memory_limit;
+    for (; limit > 0 && count > 1; count /= 2) {
+        AqError error = {0};
+        AqGenerator *generator = new_generator(t, count, true, &error);
+        bool fits = generator && aq_generator_bytes(generator) <= limit;
+        aq_generator_free(generator);
+        if (fits)
+            break;
+    }
+    return count;
+}
+
 /* Where there is no budget, a plan says it without compiling anything. */
 AqStatus aq_train_check_samples(AqTrain *t)
 {
@@ -93,7 +110,7 @@ AqStatus aq_train_check_samples(AqTrain *t)
         return AQ_OK;
     AqError error = {0};
     bool planned = t->program_limit == 0;
-    AqGenerator *generator = new_generator(t, planned, &error);
+    AqGenerator *generator = new_generator(t, at_a_time(t), planned, &error);
     if (generator)
         t->sample_bytes = aq_generator_bytes(generator) + pixel_bytes(t);
     aq_generator_free(generator);
@@ -110,7 +127,7 @@ AqStatus aq_train_samples(AqTrain *t)
 {
     if (t->options->sample_count <= 0)
         return AQ_OK;
-    AqGenerator *generator = new_generator(t, false, t->error);
+    AqGenerator *generator = new_generator(t, at_a_time(t), false, t->error);
     float *x = generator ? malloc((size_t)pixel_bytes(t)) : NULL;
     if (x)
         draw_samples(t, generator, x);

@@ -66,6 +66,33 @@ static void test_progress_in_plain_lines(void **state)
     assert_string_equal(aq_printed(), "");
 }
 
+/* A number of the line about memory, where `text` ends. */
+static double memory_before(const char *text)
+{
+    const char *at = strstr(strstr(aq_complained(), "\nmemory  "), text);
+    while (at[-1] != ' ')
+        at--;
+    return strtod(at, NULL);
+}
+
+/* A budget that has not room for all samples at once: some at a time, and the
+ * same pictures. */
+static void test_samples_within_a_budget(void **state)
+{
+    (void)state;
+    const char *train = "train ddpm_unet " MODEL
+                        "--size 32 --steps 1 --samples 16 --sample-steps 2";
+    aq_expect(0, NULL, "%s --out roomy", train);
+    double held = memory_before(" MiB: parameters");
+    double more = memory_before(" more while samples");
+    aq_expect(0, NULL, "%s --memory %.0fM --out tight", train,
+              held + 1 + more / 2);
+    assert_true(memory_before(" more while samples") <= more / 2 + 1);
+    assert_int_equal(aq_shell("cmp roomy/samples/000001.png "
+                              "tight/samples/000001.png"),
+                     0);
+}
+
 static void test_same_bits_for_any_threads(void **state)
 {
     (void)state;
@@ -439,6 +466,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_a_run_leaves),
         cmocka_unit_test(test_progress_in_plain_lines),
+        cmocka_unit_test(test_samples_within_a_budget),
         cmocka_unit_test(test_same_bits_for_any_threads),
         cmocka_unit_test(test_same_bits_when_resumed),
         cmocka_unit_test(test_a_tuned_run_keeps_its_choices),

@@ -275,7 +275,7 @@ static void test_runs_that_cannot_begin(void **state)
     refuse("no", &run, how,
            "the data alone take 0.0 MiB, and --memory allows 0.0");
     how.memory_limit = 1 << 20;
-    run.sample_count = 65536;
+    run.sample_count = 120000;
     refuse("no", &run, how, "the training fits, but not the samples beside it");
     run.sample_count = 0;
     must_train("budget", &run, &how);
