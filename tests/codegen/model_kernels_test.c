@@ -3,6 +3,7 @@
 #include "frontend/dsl/dsl.h"
 #include "passes/passes.h"
 #include "tests/support/bench.h"
+#include "tests/support/models.h"
 #include "tests/support/run_kernel.h"
 
 #include <setjmp.h>
@@ -12,18 +13,6 @@
 #include <cmocka.h>
 
 enum { MOST_KERNELS = 2000 };
-
-static AqGraph *kernels_of(const AqGraph *graph)
-{
-    AqError error = {0};
-    AqTarget target;
-    assert_int_equal(aq_target_host(0, &target, &error), AQ_OK);
-    AqPassContext cx = {.target = &target, .error = &error};
-    AqGraph *g = aq_optimize(graph, NULL, &cx);
-    if (!g)
-        fail_msg("%s", error.text);
-    return g;
-}
 
 /* Has a kernel with this body been run before?  Remembers it. */
 static bool seen_before(const AqGraph *body, AqHash *seen, int *n_seen)
@@ -47,7 +36,7 @@ static void run_kernels(const AqGraph *graph, const char *name)
 {
     static AqHash seen[MOST_KERNELS];
     int n_seen = 0;
-    AqGraph *g = kernels_of(graph);
+    AqGraph *g = aq_test_kernels(graph, 0);
     const char *only = getenv("AQ_KERNEL");
     for (AqId id = 0; id < g->count; id++) {
         const AqNode *node = aq_node(g, id);

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "frontend/dsl/dsl.h"
+#include "tests/support/models.h"
 #include "tests/support/random_graph.h"
 #include "tests/support/traffic.h"
 
@@ -54,18 +55,6 @@ static AqGraph *block_graph(bool gradients)
     }
     assert_null(aq_graph_error(g));
     return g;
-}
-
-static AqGraph *optimize(const AqGraph *g)
-{
-    AqError error = {0};
-    AqTarget target;
-    aq_target_host(3, &target, &error);
-    AqPassContext cx = {.target = &target, .error = &error};
-    AqGraph *kernels = aq_optimize(g, NULL, &cx);
-    if (!kernels)
-        fail_msg("%s", error.text);
-    return kernels;
 }
 
 /* ---- what is in a graph of kernels ---- */
@@ -128,7 +117,7 @@ enum { LARGE = 4 * 16 * 16 * 32 };
 static void test_a_residual_block(void **state)
 {
     (void)state;
-    AqGraph *g = block_graph(false), *kernels = optimize(g);
+    AqGraph *g = block_graph(false), *kernels = aq_test_kernels(g, 3);
     assert_int_equal(kernels_of(kernels, "contract"), 3);
     assert_int_equal(sweeps(kernels, LARGE), 0);
     int adds = 0, convolutions = 0;
@@ -152,7 +141,7 @@ static void test_a_residual_block(void **state)
 static void test_its_gradient(void **state)
 {
     (void)state;
-    AqGraph *g = block_graph(true), *kernels = optimize(g);
+    AqGraph *g = block_graph(true), *kernels = aq_test_kernels(g, 3);
     /* each convolution three times, the linear layer without d emb */
     assert_int_equal(kernels_of(kernels, "contract"), 3 + 2 + 2 + 1);
     /* what the first norm gives; what the second and the loss give is computed
@@ -191,7 +180,7 @@ static void test_what_the_forward_pass_writes(void **state)
                    .channels = 3};
     AqOptimizer optimizer = {0};
     AqGraph *g = aq_training_graph(&task, &optimizer, NULL, &error);
-    AqGraph *kernels = optimize(g);
+    AqGraph *kernels = aq_test_kernels(g, 3);
     AqTraffic forward = aq_test_traffic(kernels, "loss");
     print_message("%d kernels write %.1f MB, contractions %.1f of them\n",
                   forward.kernels, 1e-6 * (double)forward.written,
@@ -220,27 +209,19 @@ static AqId writer_of(const AqGraph *g, const char *name)
 
 static AqGraph *training_graph(AqOptimizer optimizer)
 {
-    AqError error = {0};
     const AqSetting settings[] = {
         {"channels", "32"}, {"mults", "1"}, {"blocks", "1"}};
-    AqTask task = {.model = aq_builtin_find("ddpm_unet", &error),
-                   .settings = settings,
-                   .n_settings = AQ_COUNT(settings),
-                   .batch = 2,
-                   .height = 8,
-                   .width = 8,
-                   .channels = 3};
-    AqGraph *g = aq_training_graph(&task, &optimizer, NULL, &error);
-    if (!g)
-        fail_msg("%s", error.text);
-    return g;
+    return aq_test_training(
+        "ddpm_unet", settings, AQ_COUNT(settings),
+        (AqTask){.batch = 2, .height = 8, .width = 8, .channels = 3},
+        optimizer);
 }
 
 static void test_the_optimizer_is_one_sweep(void **state)
 {
     (void)state;
     AqGraph *g = training_graph((AqOptimizer){.ema = 0.999, .clip = 1});
-    AqGraph *kernels = optimize(g);
+    AqGraph *kernels = aq_test_kernels(g, 3);
     AqId sweep = writer_of(kernels, "weights");
     assert_int_equal(writer_of(kernels, "m"), sweep);
     assert_int_equal(writer_of(kernels, "v"), sweep);
@@ -255,7 +236,7 @@ static void test_other_optimizers_too(void **state)
     (void)state;
     AqGraph *g = training_graph(
         (AqOptimizer){.kind = AQ_SGD, .momentum = 0.9, .ema = 0.9});
-    AqGraph *kernels = optimize(g);
+    AqGraph *kernels = aq_test_kernels(g, 3);
     AqId sweep = writer_of(kernels, "weights");
     assert_int_equal(writer_of(kernels, "m"), sweep);
     assert_int_equal(writer_of(kernels, "ema"), sweep);
@@ -308,13 +289,13 @@ static void test_every_body_is_one_kind_of_work(void **state)
     (void)state;
     for (uint64_t seed = 1; seed <= 100; seed++) {
         AqGraph *g = aq_test_random_graph(seed, 40);
-        AqGraph *kernels = optimize(g);
+        AqGraph *kernels = aq_test_kernels(g, 3);
         check_kernels(kernels);
         aq_graph_free(kernels);
         aq_graph_free(g);
     }
     AqGraph *g = training_graph((AqOptimizer){.ema = 0.9, .clip = 1});
-    AqGraph *kernels = optimize(g);
+    AqGraph *kernels = aq_test_kernels(g, 3);
     check_kernels(kernels);
     aq_graph_free(kernels);
     aq_graph_free(g);
@@ -325,7 +306,7 @@ static void test_fusion_is_a_function(void **state)
 {
     (void)state;
     AqGraph *g = block_graph(true);
-    AqGraph *once = optimize(g), *again = optimize(g);
+    AqGraph *once = aq_test_kernels(g, 3), *again = aq_test_kernels(g, 3);
     AqText a = {0}, b = {0};
     aq_graph_print(once, &a);
     aq_graph_print(again, &b);

@@ -13,6 +13,7 @@
 #include "codegen/codegen.h"
 #include "frontend/dsl/dsl.h"
 #include "tests/support/bench.h"
+#include "tests/support/models.h"
 #include "tests/support/random_graph.h"
 
 /* owners that are no values */
@@ -35,20 +36,11 @@ typedef struct Run {
 
 /* ---- a graph and its plan ---- */
 
-static AqTarget target_of_tests(void)
-{
-    AqError error = {0};
-    AqTarget target;
-    if (aq_target_host(3, &target, &error))
-        fail_msg("%s", error.text);
-    return target;
-}
-
 /* What code generation would ask for, or a made-up workspace for each. */
 static AqNeeds *needs_of(const AqGraph *g, bool invented)
 {
     AqError error = {0};
-    AqTarget target = target_of_tests();
+    AqTarget target = aq_test_target(3);
     AqNeeds *needs = calloc((size_t)g->count + 1, sizeof *needs);
     for (AqId id = 0; id < g->count; id++) {
         AqKernelLayout layout;
@@ -67,21 +59,10 @@ static AqNeeds *needs_of(const AqGraph *g, bool invented)
     return needs;
 }
 
-static AqGraph *optimize(const AqGraph *g)
-{
-    AqError error = {0};
-    AqTarget target = target_of_tests();
-    AqPassContext cx = {.target = &target, .error = &error};
-    AqGraph *kernels = aq_optimize(g, NULL, &cx);
-    if (!kernels)
-        fail_msg("%s", error.text);
-    return kernels;
-}
-
 static Run new_run(const AqGraph *g, uint64_t seed)
 {
     AqError error = {0};
-    Run r = {.g = optimize(g),
+    Run r = {.g = aq_test_kernels(g, 3),
              .arena = aq_arena_new(),
              .seed = seed,
              .random = seed};
@@ -448,19 +429,6 @@ static void test_random_graphs(void **state)
     assert_true(in_place > 0);
 }
 
-static AqGraph *training(const char *model, const AqSetting *settings, int n,
-                         AqTask task, AqOptimizer optimizer)
-{
-    AqError error = {0};
-    task.model = aq_builtin_find(model, &error);
-    task.settings = settings;
-    task.n_settings = n;
-    AqGraph *g = aq_training_graph(&task, &optimizer, NULL, &error);
-    if (!g)
-        fail_msg("%s", error.text);
-    return g;
-}
-
 static void test_training_steps(void **state)
 {
     (void)state;
@@ -471,9 +439,9 @@ static void test_training_steps(void **state)
         {.kind = AQ_RMSPROP, .centered = true, .momentum = 0.5},
         {.kind = AQ_ADAGRAD}};
     for (int i = 0; i < AQ_COUNT(optimizers); i++) {
-        AqGraph *g =
-            training("mlp2d", small, 2, (AqTask){.batch = 5, .channels = 2},
-                     optimizers[i]);
+        AqGraph *g = aq_test_training("mlp2d", small, 2,
+                                      (AqTask){.batch = 5, .channels = 2},
+                                      optimizers[i]);
         Counts counts = check_plan(g, 3);
         assert_true(counts.in_place >= 2); /* the optimizer's sweep */
         aq_graph_free(g);
@@ -486,10 +454,10 @@ static void test_a_small_unet(void **state)
     const AqSetting nano[] = {{"channels", "8"},  {"mults", "1,2"},
                               {"blocks", "1"},    {"groups", "4"},
                               {"attention", "2"}, {"zero_init", "false"}};
-    AqGraph *g =
-        training("ddpm_unet", nano, AQ_COUNT(nano),
-                 (AqTask){.batch = 2, .height = 4, .width = 4, .channels = 3},
-                 (AqOptimizer){.ema = 0.99, .clip = 1});
+    AqGraph *g = aq_test_training(
+        "ddpm_unet", nano, AQ_COUNT(nano),
+        (AqTask){.batch = 2, .height = 4, .width = 4, .channels = 3},
+        (AqOptimizer){.ema = 0.99, .clip = 1});
     Counts counts = check_plan(g, 4);
     assert_true(counts.in_place >= 4); /* weights, m, v, ema */
     aq_graph_free(g);
@@ -629,11 +597,11 @@ static void test_the_unet_s_arena_is_near_its_bound(void **state)
 {
     (void)state;
     AqError error = {0};
-    AqGraph *g =
-        training("ddpm_unet", NULL, 0,
-                 (AqTask){.batch = 8, .height = 32, .width = 32, .channels = 3},
-                 (AqOptimizer){.ema = 0.9999, .clip = 1});
-    AqGraph *kernels = optimize(g);
+    AqGraph *g = aq_test_training(
+        "ddpm_unet", NULL, 0,
+        (AqTask){.batch = 8, .height = 32, .width = 32, .channels = 3},
+        (AqOptimizer){.ema = 0.9999, .clip = 1});
+    AqGraph *kernels = aq_test_kernels(g, 3);
     AqNeeds *needs = needs_of(kernels, false);
     AqPlan *plan = aq_plan(kernels, needs, &error);
     if (!plan)

@@ -1,6 +1,7 @@
 /* Budgets on random graphs and on models: what fits is taken, the smallest plan
  * is a budget that is kept and anything below it is not, values stay to the
  * bit. */
+#include "tests/support/models.h"
 #include "tests/support/random_graph.h"
 
 #include <setjmp.h>
@@ -19,20 +20,11 @@ typedef struct Outcome {
     int again; /* kernels that are second evaluations */
 } Outcome;
 
-static AqTarget target_of_tests(void)
-{
-    AqError error = {0};
-    AqTarget target;
-    if (aq_target_host(3, &target, &error))
-        fail_msg("%s", error.text);
-    return target;
-}
-
 static AqStatus find_needs(void *context, const AqGraph *g, AqNeeds *needs,
                            AqError *error)
 {
     (void)context;
-    AqTarget target = target_of_tests();
+    AqTarget target = aq_test_target(3);
     for (AqId id = 0; id < g->count; id++) {
         AqKernelLayout layout;
         if (aq_node(g, id)->op != AQ_OP_kernel)
@@ -49,17 +41,6 @@ static int64_t given_room(void *context, const AqPlan *plan)
 {
     (void)plan;
     return *(int64_t *)context;
-}
-
-static AqGraph *optimize(const AqGraph *g)
-{
-    AqError error = {0};
-    AqTarget target = target_of_tests();
-    AqPassContext cx = {.target = &target, .error = &error};
-    AqGraph *kernels = aq_optimize(g, NULL, &cx);
-    if (!kernels)
-        fail_msg("%s", error.text);
-    return kernels;
 }
 
 static Outcome outcome_of(AqGraph *g)
@@ -84,7 +65,7 @@ static Outcome outcome_of(AqGraph *g)
 static Outcome within(const AqGraph *kernels, int64_t room)
 {
     AqError error = {0};
-    AqTarget target = target_of_tests();
+    AqTarget target = aq_test_target(3);
     const AqBudget budget = {find_needs, given_room, &room};
     AqPassContext cx = {.target = &target, .budget = &budget, .error = &error};
     AqGraph *g = aq_graph_new();
@@ -116,8 +97,8 @@ static bool same_text(const AqGraph *a, const AqGraph *b)
 /* Returns by how much the arena of `g` can shrink, as a share of it. */
 static double check_budgets(const AqGraph *g, uint64_t seed, bool values)
 {
-    AqGraph *kernels = optimize(g);
-    AqGraph *copy = optimize(g);
+    AqGraph *kernels = aq_test_kernels(g, 3);
+    AqGraph *copy = aq_test_kernels(g, 3);
     Outcome whole = outcome_of(copy), least = within(kernels, 0);
     Outcome kept = within(kernels, least.arena);
     Outcome below = within(kernels, least.arena - 1);
@@ -158,15 +139,8 @@ static void test_random_graphs(void **state)
 static AqGraph *training(const char *model, const AqSetting *settings, int n,
                          AqTask task)
 {
-    AqError error = {0};
-    task.model = aq_builtin_find(model, &error);
-    task.settings = settings;
-    task.n_settings = n;
-    AqOptimizer optimizer = {.ema = 0.99, .clip = 1};
-    AqGraph *g = aq_training_graph(&task, &optimizer, NULL, &error);
-    if (!g)
-        fail_msg("%s", error.text);
-    return g;
+    return aq_test_training(model, settings, n, task,
+                            (AqOptimizer){.ema = 0.99, .clip = 1});
 }
 
 static void test_points(void **state)
@@ -206,7 +180,7 @@ static void test_a_unet_shrinks(void **state)
     AqGraph *g = training(
         "ddpm_unet", tiny, AQ_COUNT(tiny),
         (AqTask){.batch = 8, .height = 32, .width = 32, .channels = 3});
-    AqGraph *kernels = optimize(g), *copy = optimize(g);
+    AqGraph *kernels = aq_test_kernels(g, 3), *copy = aq_test_kernels(g, 3);
     Outcome whole = outcome_of(copy), least = within(kernels, 0);
     double gradients = 8952067 * 4.0;
     double share =

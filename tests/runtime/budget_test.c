@@ -10,25 +10,17 @@
 
 #include "frontend/dsl/dsl.h"
 #include "tests/support/cache_folder.h"
+#include "tests/support/models.h"
 
 static AqGraph *small_unet(void)
 {
-    AqError error = {0};
     const AqSetting small[] = {{"channels", "16"}, {"mults", "1,2"},
                                {"blocks", "1"},    {"groups", "4"},
                                {"attention", "8"}, {"zero_init", "false"}};
-    AqOptimizer optimizer = {.rate = {.base = 1e-3}, .ema = 0.99, .clip = 1};
-    AqTask task = {.model = aq_builtin_find("ddpm_unet", &error),
-                   .settings = small,
-                   .n_settings = AQ_COUNT(small),
-                   .batch = 8,
-                   .height = 16,
-                   .width = 16,
-                   .channels = 3};
-    AqGraph *g = aq_training_graph(&task, &optimizer, NULL, &error);
-    if (!g)
-        fail_msg("%s", error.text);
-    return g;
+    return aq_test_training(
+        "ddpm_unet", small, AQ_COUNT(small),
+        (AqTask){.batch = 8, .height = 16, .width = 16, .channels = 3},
+        (AqOptimizer){.rate = {.base = 1e-3}, .ema = 0.99, .clip = 1});
 }
 
 typedef struct Machine {

@@ -1,0 +1,39 @@
+#include "tests/support/models.h"
+
+#include <setjmp.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+AqTarget aq_test_target(int level)
+{
+    AqError error = {0};
+    AqTarget target;
+    if (aq_target_host(level, &target, &error))
+        fail_msg("%s", error.text);
+    return target;
+}
+
+AqGraph *aq_test_kernels(const AqGraph *g, int level)
+{
+    AqError error = {0};
+    AqTarget target = aq_test_target(level);
+    AqPassContext cx = {.target = &target, .error = &error};
+    AqGraph *kernels = aq_optimize(g, NULL, &cx);
+    if (!kernels)
+        fail_msg("%s", error.text);
+    return kernels;
+}
+
+AqGraph *aq_test_training(const char *model, const AqSetting *settings, int n,
+                          AqTask task, AqOptimizer optimizer)
+{
+    AqError error = {0};
+    task.model = aq_builtin_find(model, &error);
+    task.settings = settings;
+    task.n_settings = n;
+    AqGraph *g = aq_training_graph(&task, &optimizer, NULL, &error);
+    if (!g)
+        fail_msg("%s", error.text);
+    return g;
+}

@@ -1,0 +1,16 @@
+/* Training steps of models, and their graphs of kernels; what cannot be built
+ * fails the test. */
+#ifndef AQ_TEST_MODELS_H
+#define AQ_TEST_MODELS_H
+
+#include "frontend/dsl/dsl.h"
+#include "passes/passes.h"
+
+AqTarget aq_test_target(int level); /* 0: this processor's best */
+/* All passes; nothing is computed twice. */
+AqGraph *aq_test_kernels(const AqGraph *g, int level);
+/* The step of a model of the library; the task says all but that. */
+AqGraph *aq_test_training(const char *model, const AqSetting *settings, int n,
+                          AqTask task, AqOptimizer optimizer);
+
+#endif
