@@ -3,18 +3,13 @@
 
     python3 pytorch_dit.py --batch 8 [--threads 2] [--steps 5] [--channels-last] [--compile] [--bf16]
 
-32x32x4 latents, 1,000 classes; t and noise, q_sample, forward, loss, backward, clipping, AdamW, EMA, as pytorch_unet.py.
-Weights are random (nothing is downloaded).  Prints one JSON line with the fields of pytorch_unet.py.
+32x32x4 latents, 1,000 classes; the step is that of pytorch_step.py, which prints one JSON line.  Weights are random
+(nothing is downloaded).
 """
-import argparse
-import json
-import resource
-import time
+import pytorch_step as step
 
-START = time.time()
 import diffusers
 import torch
-import torch.nn.functional as F
 
 GMAC = 6.056  # forward, a sample
 
@@ -25,51 +20,17 @@ def build():
         patch_size=2, num_embeds_ada_norm=1000, norm_type="ada_norm_zero")
 
 
+def predict(net, x, t):
+    return net(x, t, class_labels=torch.randint(0, 1000, (len(x),))).sample
+
+
 def main():
-    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("--batch", type=int, default=8)
-    ap.add_argument("--steps", type=int, default=5)
-    ap.add_argument("--threads", type=int, default=2)
-    ap.add_argument("--compile", action="store_true")
-    ap.add_argument("--channels-last", action="store_true")
-    ap.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
-    a = ap.parse_args()
-    torch.set_num_threads(a.threads)
-    torch.manual_seed(0)
-    fmt = torch.channels_last if a.channels_last else torch.contiguous_format
+    a = step.options(__doc__).parse_args()
+    step.begin(a)
+    fmt = step.memory_format(a)
     model = build().to(memory_format=fmt)
-    params = list(model.parameters())
-    ema = [p.detach().clone() for p in params]
-    opt = torch.optim.AdamW(params, lr=2e-4, fused=True)
-    net = torch.compile(model) if a.compile else model
-    abar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0)
     x = torch.randn(a.batch, 4, 32, 32).to(memory_format=fmt)
-    seconds, first = [], None
-    for _ in range(a.steps + 2):
-        t0 = time.time()
-        t, noise = torch.randint(0, 1000, (a.batch,)), torch.randn_like(x)
-        labels, s = torch.randint(0, 1000, (a.batch,)), abar[t][:, None, None, None]
-        with torch.autocast("cpu", torch.bfloat16, enabled=a.bf16):
-            out = net(s.sqrt() * x + (1 - s).sqrt() * noise, t, class_labels=labels).sample
-        loss = F.mse_loss(out.float(), noise)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(params, 1.0)
-        opt.step()
-        opt.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            torch._foreach_mul_(ema, 0.9999)
-            torch._foreach_add_(ema, params, alpha=1e-4)
-        float(loss.detach())
-        first = first or time.time() - START
-        seconds.append(time.time() - t0)
-    seconds = sorted(seconds[2:])
-    median = seconds[len(seconds) // 2]
-    print(json.dumps({
-        "torch": torch.__version__, "model": "dit-s2", "batch": a.batch, "threads": a.threads, "compile": a.compile,
-        "channels_last": a.channels_last, "bf16": a.bf16, "parameters": sum(p.numel() for p in params),
-        "step_s": round(median, 4), "step_min_s": round(seconds[0], 4),
-        "gflops": round(6 * GMAC * a.batch / median, 1), "first_step_s": round(first, 2),
-        "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}), flush=True)
+    step.train(a, "dit-s2", model, x, GMAC, predict)
 
 
 if __name__ == "__main__":
