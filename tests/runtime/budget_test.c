@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "frontend/dsl/dsl.h"
-#include "tests/support/cache_folder.h"
+#include "tests/support/folder.h"
 #include "tests/support/models.h"
 
 static AqGraph *small_unet(void)
@@ -33,7 +33,7 @@ typedef struct Machine {
 static Machine new_machine(const AqGraph *g, int threads, int64_t limit)
 {
     Machine m = {0};
-    AqProgramSettings settings = {.compile = {.cache_dir = aq_test_cache},
+    AqProgramSettings settings = {.compile = {.cache_dir = aq_test_folder},
                                   .memory_limit = limit};
     AqPoolOptions options = {.threads = threads};
     m.pool = aq_pool_new(&options, &m.error);
@@ -199,6 +199,6 @@ int main(void)
         cmocka_unit_test(test_the_smallest_is_kept_and_no_less),
         cmocka_unit_test(test_nothing_is_computed_again_where_all_fits),
     };
-    return cmocka_run_group_tests_name("budget", tests, aq_test_make_cache,
-                                       aq_test_remove_cache);
+    return cmocka_run_group_tests_name("budget", tests, aq_test_make_folder,
+                                       aq_test_remove_folder);
 }

@@ -18,21 +18,7 @@
 
 #include <cmocka.h>
 
-static char root[] = "/tmp/aq_checkpoint_XXXXXX";
-
-static int make_root(void **state)
-{
-    (void)state;
-    return mkdtemp(root) ? 0 : -1;
-}
-
-static int remove_root(void **state)
-{
-    (void)state;
-    char command[64];
-    snprintf(command, sizeof command, "rm -r %s", root);
-    return system(command);
-}
+#include "tests/support/folder.h"
 
 /* ---- a system that fails ---- */
 
@@ -188,7 +174,7 @@ static Saved new_saved(const char *name, int channels, int arrays)
         aq_memory_array(s.memory, flat_states[a], s.params->floats * 4, &error);
     aq_memory_array(s.memory, "step", 4, &error);
     aq_memory_array(s.memory, "updates", 4, &error);
-    snprintf(s.folder, sizeof s.folder, "%s/%s", root, name);
+    snprintf(s.folder, sizeof s.folder, "%s/%s", aq_test_folder, name);
     assert_int_equal(aq_make_folders(s.folder, &error), AQ_OK);
     return s;
 }
@@ -737,6 +723,6 @@ int main(void)
         cmocka_unit_test(test_a_full_disk),
         cmocka_unit_test(test_a_folder_that_is_a_file),
     };
-    return cmocka_run_group_tests_name("checkpoint", tests, make_root,
-                                       remove_root);
+    return cmocka_run_group_tests_name("checkpoint", tests, aq_test_make_folder,
+                                       aq_test_remove_folder);
 }

@@ -10,28 +10,7 @@
 
 #include <cmocka.h>
 
-static char root[] = "/tmp/aq_dataset_XXXXXX";
-
-static int make_root(void **state)
-{
-    (void)state;
-    return mkdtemp(root) ? 0 : -1;
-}
-
-static int remove_root(void **state)
-{
-    (void)state;
-    char command[64];
-    snprintf(command, sizeof command, "rm -r %s", root);
-    return system(command);
-}
-
-static const char *in_root(const char *name)
-{
-    static char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/%s", root, name);
-    return path;
-}
+#include "tests/support/folder.h"
 
 /* Red is the column, green the row, blue as told. */
 static void put_picture(const char *name, int height, int width, int blue)
@@ -45,18 +24,18 @@ static void put_picture(const char *name, int height, int width, int blue)
         image.pixels[i * 3 + 2] = (uint8_t)blue;
     }
     char folder[PATH_MAX];
-    snprintf(folder, sizeof folder, "%s", in_root(name));
+    snprintf(folder, sizeof folder, "%s", aq_test_path(name));
     *strrchr(folder, '/') = 0;
     assert_int_equal(aq_make_folders(folder, &error), AQ_OK);
-    assert_int_equal(aq_png_write(in_root(name), &image, &error), AQ_OK);
+    assert_int_equal(aq_png_write(aq_test_path(name), &image, &error), AQ_OK);
     aq_image_free(&image);
 }
 
 static void put_text(const char *name, const char *text)
 {
     AqError error = {0};
-    assert_int_equal(aq_file_write(in_root(name), text, strlen(text), &error),
-                     AQ_OK);
+    assert_int_equal(
+        aq_file_write(aq_test_path(name), text, strlen(text), &error), AQ_OK);
 }
 
 static AqDataset *open_set(const char *spec, AqDatasetOptions options)
@@ -180,8 +159,8 @@ static void test_folder(void **state)
                  {"dogs/2.png", "", 2, 20},
                  {"dogs/deep/1.PNG", "", 2, 21},
                  {"loose.png", "", 0, 30}};
-    assert_int_equal(symlink(root, in_root("set/loop")), 0);
-    AqDataset *set = open_set(in_root("set"), (AqDatasetOptions){0});
+    assert_int_equal(symlink(aq_test_folder, aq_test_path("set/loop")), 0);
+    AqDataset *set = open_set(aq_test_path("set"), (AqDatasetOptions){0});
     assert_int_equal(aq_dataset_count(set), AQ_COUNT(known));
     assert_int_equal(aq_dataset_classes(set), 3);
     assert_string_equal(aq_dataset_class_name(set, 0), ".");
@@ -197,7 +176,7 @@ static void test_folder(void **state)
         assert_true(v[2] == (float)known[i].blue / 127.5f - 1);
     }
     aq_dataset_free(set);
-    assert_int_equal(unlink(in_root("set/loop")), 0);
+    assert_int_equal(unlink(aq_test_path("set/loop")), 0);
 }
 
 typedef struct Told {
@@ -220,7 +199,7 @@ static void test_broken_files(void **state)
     put_text("some/text.png", "This is no picture.");
     Told told = {0};
     AqDatasetOptions o = {.warn = tell, .warn_context = &told};
-    AqDataset *set = open_set(in_root("some"), o);
+    AqDataset *set = open_set(aq_test_path("some"), o);
     assert_int_equal(aq_dataset_count(set), 1);
     assert_int_equal(aq_dataset_broken(set), 2);
     assert_int_equal(told.count, 2);
@@ -236,19 +215,20 @@ static void test_unusable_folders(void **state)
     AqError error = {0};
     AqDatasetOptions o = {.height = 8, .width = 8};
     refused("/nowhere", o, "is no folder of pictures");
-    assert_int_equal(aq_make_folders(in_root("empty/below"), &error), AQ_OK);
-    refused(in_root("empty"), o, "no picture in it or below it");
+    assert_int_equal(aq_make_folders(aq_test_path("empty/below"), &error),
+                     AQ_OK);
+    refused(aq_test_path("empty"), o, "no picture in it or below it");
     put_text("empty/a.png", "x");
     put_text("empty/b.jpg", "\xff\xd8\xff");
-    refused(in_root("empty"), o, "none of its 2 pictures can be used");
-    refused(in_root("empty"), o, "a.png: holds neither");
+    refused(aq_test_path("empty"), o, "none of its 2 pictures can be used");
+    refused(aq_test_path("empty"), o, "a.png: holds neither");
     put_picture("bad/a.png", 8, 8, 1);
     put_text("bad/metadata.jsonl", "{\"file_name\": \"a.png\"}");
-    refused(in_root("bad"), o, "metadata.jsonl:1: expected");
+    refused(aq_test_path("bad"), o, "metadata.jsonl:1: expected");
     o.channels = 2;
-    refused(in_root("bad"), o, "2 channels");
+    refused(aq_test_path("bad"), o, "2 channels");
     o = (AqDatasetOptions){.height = 8};
-    refused(in_root("bad"), o, "0x8 pixels");
+    refused(aq_test_path("bad"), o, "0x8 pixels");
 }
 
 /* ---- fetching ---- */
@@ -258,7 +238,7 @@ static void test_crops_and_flips(void **state)
 {
     (void)state;
     put_picture("wide/a.png", 8, 20, 5);
-    AqDataset *set = open_set(in_root("wide"), (AqDatasetOptions){0});
+    AqDataset *set = open_set(aq_test_path("wide"), (AqDatasetOptions){0});
     const float fractions[] = {-1, 0, 0.5f, 1, 7, NAN};
     const int lefts[] = {0, 0, 6, 12, 12, 0};
     for (int i = 0; i < 2 * AQ_COUNT(lefts); i++) {
@@ -291,9 +271,9 @@ static void test_memory_limit(void **state)
         snprintf(name, sizeof name, "many/%d.png", i);
         put_picture(name, 30, 20 + i, 40 * i);
     }
-    AqDataset *all = open_set(in_root("many"), (AqDatasetOptions){0});
+    AqDataset *all = open_set(aq_test_path("many"), (AqDatasetOptions){0});
     AqDataset *few =
-        open_set(in_root("many"), (AqDatasetOptions){.memory_limit = 700});
+        open_set(aq_test_path("many"), (AqDatasetOptions){.memory_limit = 700});
     assert_true(aq_dataset_bytes(few) <= 700);
     assert_non_null(strstr(aq_dataset_describe(few), "decoded at every use"));
     for (int i = 0; i < 6; i++) {
@@ -308,7 +288,7 @@ static void test_memory_limit(void **state)
     assert_true(f.low == g.low && f.high == g.high);
     aq_dataset_free(few);
     put_picture("many/3.png", 30, 23, 121);
-    few = open_set(in_root("many"), (AqDatasetOptions){0});
+    few = open_set(aq_test_path("many"), (AqDatasetOptions){0});
     g = aq_dataset_fingerprint(few);
     assert_false(f.low == g.low && f.high == g.high);
     aq_dataset_free(few);
@@ -321,8 +301,8 @@ static void test_file_gone(void **state)
     (void)state;
     put_picture("going/a.png", 8, 8, 1);
     AqDataset *set =
-        open_set(in_root("going"), (AqDatasetOptions){.memory_limit = 1});
-    unlink(in_root("going/a.png"));
+        open_set(aq_test_path("going"), (AqDatasetOptions){.memory_limit = 1});
+    unlink(aq_test_path("going/a.png"));
     AqError error = {0};
     float v[8 * 8 * 3];
     assert_int_equal(aq_dataset_fetch(set, 0, false, 0, 0, v, &error), AQ_IO);
@@ -348,7 +328,7 @@ static void test_threads(void **state)
 {
     (void)state;
     AqDataset *set =
-        open_set(in_root("many"), (AqDatasetOptions){.memory_limit = 700});
+        open_set(aq_test_path("many"), (AqDatasetOptions){.memory_limit = 700});
     float *one = malloc(TIMES * PIXELS * sizeof *one);
     float *four = malloc(TIMES * PIXELS * sizeof *four);
     aq_parallel(1, TIMES, fetch_one, &(Shared){set, one});
@@ -374,5 +354,6 @@ int main(void)
         cmocka_unit_test(test_file_gone),
         cmocka_unit_test(test_threads),
     };
-    return cmocka_run_group_tests(tests, make_root, remove_root);
+    return cmocka_run_group_tests(tests, aq_test_make_folder,
+                                  aq_test_remove_folder);
 }

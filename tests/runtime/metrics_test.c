@@ -12,38 +12,18 @@
 
 #include <cmocka.h>
 
-static char root[] = "/tmp/aq_metrics_XXXXXX";
+#include "tests/support/folder.h"
+
 static const char header[] =
     "step,seconds,loss,gradient_norm,learning_rate,images_per_second\n";
-
-static int make_root(void **state)
-{
-    (void)state;
-    return mkdtemp(root) ? 0 : -1;
-}
-
-static int remove_root(void **state)
-{
-    (void)state;
-    char command[64];
-    snprintf(command, sizeof command, "rm -r %s", root);
-    return system(command);
-}
-
-static const char *in_root(const char *name)
-{
-    static char path[100];
-    snprintf(path, sizeof path, "%s/%s", root, name);
-    return path;
-}
 
 static void put(const char *text)
 {
     AqError error = {0};
     assert_int_equal(
-        aq_file_write(in_root("metrics.csv"), text, strlen(text), &error),
+        aq_file_write(aq_test_path("metrics.csv"), text, strlen(text), &error),
         AQ_OK);
-    unlink(in_root("loss.svg"));
+    unlink(aq_test_path("loss.svg"));
 }
 
 static void check_file(const char *text)
@@ -51,9 +31,9 @@ static void check_file(const char *text)
     char *data;
     size_t bytes;
     AqError error = {0};
-    assert_int_equal(
-        aq_file_read(in_root("metrics.csv"), 1 << 20, &data, &bytes, &error),
-        AQ_OK);
+    assert_int_equal(aq_file_read(aq_test_path("metrics.csv"), 1 << 20, &data,
+                                  &bytes, &error),
+                     AQ_OK);
     assert_string_equal(data, text);
     free(data);
 }
@@ -61,7 +41,7 @@ static void check_file(const char *text)
 static AqMetrics *open_metrics(int64_t step)
 {
     AqError error = {0};
-    AqMetrics *m = aq_metrics_open(root, step, &error);
+    AqMetrics *m = aq_metrics_open(aq_test_folder, step, &error);
     if (!m)
         fail_msg("%s", error.text);
     return m;
@@ -83,7 +63,7 @@ static void test_a_row_is_there_at_once(void **state)
 {
     (void)state;
     char text[500];
-    unlink(in_root("metrics.csv"));
+    unlink(aq_test_path("metrics.csv"));
     AqMetrics *m = open_metrics(0);
     check_file(header);
     add(m, 10, 0.125);
@@ -96,7 +76,7 @@ static void test_a_row_is_there_at_once(void **state)
 static void test_a_killed_process_loses_no_row(void **state)
 {
     (void)state;
-    unlink(in_root("metrics.csv"));
+    unlink(aq_test_path("metrics.csv"));
     pid_t child = fork();
     if (child == 0) {
         AqMetrics *m = open_metrics(0);
@@ -174,16 +154,17 @@ static void test_the_curve(void **state)
     AqMetrics *m = open_metrics(0);
     add(m, 1, 1);
     assert_int_equal(aq_metrics_plot(m, &error), AQ_OK);
-    assert_false(aq_file_exists(in_root("loss.svg"))); /* a point is no line */
+    assert_false(
+        aq_file_exists(aq_test_path("loss.svg"))); /* a point is no line */
     for (int i = 2; i < 3000; i++) /* more than one piece of memory holds */
         add(m, i, i % 7 ? 1.0 / i : (double)NAN);
     assert_int_equal(aq_metrics_plot(m, &error), AQ_OK);
-    assert_true(aq_file_exists(in_root("loss.svg")));
+    assert_true(aq_file_exists(aq_test_path("loss.svg")));
     aq_metrics_close(m);
-    unlink(in_root("loss.svg"));
+    unlink(aq_test_path("loss.svg"));
     m = open_metrics(2000); /* drawn from what the file says */
     assert_int_equal(aq_metrics_plot(m, &error), AQ_OK);
-    assert_true(aq_file_exists(in_root("loss.svg")));
+    assert_true(aq_file_exists(aq_test_path("loss.svg")));
     aq_metrics_close(m);
 }
 
@@ -234,6 +215,6 @@ int main(void)
         cmocka_unit_test(test_no_folder),
         cmocka_unit_test(test_a_full_disk),
     };
-    return cmocka_run_group_tests_name("metrics", tests, make_root,
-                                       remove_root);
+    return cmocka_run_group_tests_name("metrics", tests, aq_test_make_folder,
+                                       aq_test_remove_folder);
 }

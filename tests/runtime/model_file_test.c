@@ -10,35 +10,14 @@
 
 #include <cmocka.h>
 
-static char root[] = "/tmp/aq_model_file_XXXXXX";
-
-static int make_root(void **state)
-{
-    (void)state;
-    return mkdtemp(root) ? 0 : -1;
-}
-
-static int remove_root(void **state)
-{
-    (void)state;
-    char command[64];
-    snprintf(command, sizeof command, "rm -r %s", root);
-    return system(command);
-}
-
-static const char *in_root(const char *name)
-{
-    static char path[100];
-    snprintf(path, sizeof path, "%s/%s", root, name);
-    return path;
-}
+#include "tests/support/folder.h"
 
 static const char *put(const char *name, const char *text)
 {
     AqError error = {0};
-    assert_int_equal(aq_file_write(in_root(name), text, strlen(text), &error),
-                     AQ_OK);
-    return in_root(name);
+    assert_int_equal(
+        aq_file_write(aq_test_path(name), text, strlen(text), &error), AQ_OK);
+    return aq_test_path(name);
 }
 
 /* What the compiler says goes to a file: it is part of what is promised. */
@@ -49,8 +28,8 @@ static void refuse(const char *path, const char *piece)
     char name[100];
     snprintf(name, sizeof name, "%s", path);
     int kept = dup(2);
-    assert_non_null(freopen(in_root("stderr"), "w", stderr));
-    AqStatus status = aq_model_open(name, root, &model, &error);
+    assert_non_null(freopen(aq_test_path("stderr"), "w", stderr));
+    AqStatus status = aq_model_open(name, aq_test_folder, &model, &error);
     fflush(stderr);
     dup2(kept, 2);
     close(kept);
@@ -74,7 +53,7 @@ static AqModelFile must_open(const char *name)
 {
     AqError error = {0};
     AqModelFile model;
-    if (aq_model_open(name, root, &model, &error))
+    if (aq_model_open(name, aq_test_folder, &model, &error))
         fail_msg("%s", error.text);
     return model;
 }
@@ -142,7 +121,7 @@ static void test_two_at_once(void **state)
 static void test_no_files_are_left(void **state)
 {
     (void)state;
-    DIR *dir = opendir(root);
+    DIR *dir = opendir(aq_test_folder);
     for (struct dirent *e; (e = readdir(dir));)
         if (strstr(e->d_name, ".so") && strcmp(e->d_name, "model.so"))
             fail_msg("%s is left behind", e->d_name);
@@ -153,11 +132,11 @@ static void test_no_files_are_left(void **state)
 static void test_the_object_in_the_folder(void **state)
 {
     (void)state;
-    unlink(in_root("model.so"));
+    unlink(aq_test_path("model.so"));
     refuse(put("plain.c", "int x;\n"), "plain.c: defines no model");
-    assert_false(aq_file_exists(in_root("model.so")));
+    assert_false(aq_file_exists(aq_test_path("model.so")));
     AqModelFile model = must_open(put("twice.c", doubling));
-    void *kept = dlopen(in_root("model.so"), RTLD_NOW | RTLD_LOCAL);
+    void *kept = dlopen(aq_test_path("model.so"), RTLD_NOW | RTLD_LOCAL);
     assert_non_null(kept);
     const AqModelInfo *info = dlsym(kept, "aq_model");
     assert_string_equal(info->name, "twice");
@@ -174,7 +153,7 @@ static void test_the_compiler_s_own_words(void **state)
     char *said;
     size_t bytes;
     AqError error = {0};
-    aq_file_read(in_root("stderr"), 1 << 20, &said, &bytes, &error);
+    aq_file_read(aq_test_path("stderr"), 1 << 20, &said, &bytes, &error);
     assert_non_null(strstr(said, "wrong.c:4:12: error:"));
     assert_non_null(strstr(said, "nonsense"));
     free(said);
@@ -187,7 +166,7 @@ static void test_files_that_are_no_models(void **state)
            "plain.c: defines no model; write AQ_MODEL(name, \"what it is\")");
     refuse(put("text.png", "int x;\n"), "text.png: is no model: a model is a C "
                                         "file (its name ends in .c)");
-    refuse(in_root("missing.c"), "missing.c: cannot open: No such file");
+    refuse(aq_test_path("missing.c"), "missing.c: cannot open: No such file");
     refuse(put("unknown.c", "#include <aquatint.h>\nAqTensor aq_nothing(void);"
                             "\nAQ_MODEL(u, \"\")\n{\n    return "
                             "aq_nothing();\n}\n"),
@@ -207,9 +186,9 @@ static void test_no_compiler(void **state)
            "the C compiler 'nowhere-cc' cannot be run: No such file or "
            "directory (install gcc or set CC)");
     setenv("CC", "false", 1);
-    refuse(in_root("twice.c"), "the C compiler found errors");
+    refuse(aq_test_path("twice.c"), "the C compiler found errors");
     setenv("CC", "", 1);
-    AqModelFile model = must_open(in_root("twice.c"));
+    AqModelFile model = must_open(aq_test_path("twice.c"));
     aq_model_close(&model);
     unsetenv("CC");
 }
@@ -223,7 +202,7 @@ static void test_no_folder(void **state)
     snprintf(path, sizeof path, "%s", put("twice.c", doubling));
     assert_int_equal(aq_model_open(path, "/nowhere", &model, &error), AQ_IO);
     assert_non_null(strstr(error.text, "/nowhere/aquatint-model-"));
-    setenv("TMPDIR", root, 1);
+    setenv("TMPDIR", aq_test_folder, 1);
     error = (AqError){0};
     assert_int_equal(aq_model_open(path, NULL, &model, &error), AQ_OK);
     aq_model_close(&model);
@@ -243,6 +222,6 @@ int main(void)
         cmocka_unit_test(test_the_object_in_the_folder),
         cmocka_unit_test(test_no_files_are_left),
     };
-    return cmocka_run_group_tests_name("model_file", tests, make_root,
-                                       remove_root);
+    return cmocka_run_group_tests_name("model_file", tests, aq_test_make_folder,
+                                       aq_test_remove_folder);
 }

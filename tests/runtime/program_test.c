@@ -11,7 +11,7 @@
 
 #include "frontend/dsl/dsl.h"
 #include "tests/support/bench.h"
-#include "tests/support/cache_folder.h"
+#include "tests/support/folder.h"
 #include "tests/support/programs.h"
 #include "tests/support/random_graph.h"
 
@@ -616,6 +616,6 @@ int main(void)
         cmocka_unit_test(test_programs_share_arrays),
         cmocka_unit_test(test_a_profile_names_every_step),
     };
-    return cmocka_run_group_tests_name("program", tests, aq_test_make_cache,
-                                       aq_test_remove_cache);
+    return cmocka_run_group_tests_name("program", tests, aq_test_make_folder,
+                                       aq_test_remove_folder);
 }

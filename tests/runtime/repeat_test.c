@@ -11,7 +11,7 @@
 
 #include "frontend/dsl/dsl.h"
 #include "tests/support/bench.h"
-#include "tests/support/cache_folder.h"
+#include "tests/support/folder.h"
 #include "tests/support/numbered_graph.h"
 #include "tests/support/programs.h"
 
@@ -307,6 +307,6 @@ int main(void)
         cmocka_unit_test(test_prepared_again),
         cmocka_unit_test(test_an_interrupted_first_run),
     };
-    return cmocka_run_group_tests(tests, aq_test_make_cache,
-                                  aq_test_remove_cache);
+    return cmocka_run_group_tests(tests, aq_test_make_folder,
+                                  aq_test_remove_folder);
 }

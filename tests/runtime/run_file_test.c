@@ -9,26 +9,12 @@
 
 #include <cmocka.h>
 
-static char root[] = "/tmp/aq_run_file_XXXXXX";
-
-static int make_root(void **state)
-{
-    (void)state;
-    return mkdtemp(root) ? 0 : -1;
-}
-
-static int remove_root(void **state)
-{
-    (void)state;
-    char command[64];
-    snprintf(command, sizeof command, "rm -r %s", root);
-    return system(command);
-}
+#include "tests/support/folder.h"
 
 static const char *run_json(void)
 {
     static char path[100];
-    snprintf(path, sizeof path, "%s/run.json", root);
+    snprintf(path, sizeof path, "%s/run.json", aq_test_folder);
     return path;
 }
 
@@ -100,7 +86,8 @@ static AqStatus write_run(const AqRunOptions *options, AqError *error)
     AqOptionSeen seen[] = {
         {"channels", "128", "48", "1 to 4096", "of the first level"}};
     AqOptions model = {.seen = seen, .n_seen = 1};
-    AqStatus status = aq_run_write(root, options, set, &model, &target, error);
+    AqStatus status =
+        aq_run_write(aq_test_folder, options, set, &model, &target, error);
     aq_dataset_free(set);
     return status;
 }
@@ -119,7 +106,7 @@ static void test_there_and_back(void **state)
     AqArena *arena = aq_arena_new();
     AqRunOptions asked = unusual(), read;
     must_write(&asked);
-    if (aq_run_read(root, arena, &read, &error))
+    if (aq_run_read(aq_test_folder, arena, &read, &error))
         fail_msg("%s", error.text);
     assert_string_equal(read.model, asked.model);
     assert_string_equal(read.data, asked.data);
@@ -193,7 +180,7 @@ static void refuse(const char *piece)
     AqError error = {0};
     AqArena *arena = aq_arena_new();
     AqRunOptions read;
-    if (aq_run_read(root, arena, &read, &error) == AQ_OK)
+    if (aq_run_read(aq_test_folder, arena, &read, &error) == AQ_OK)
         fail_msg("read what should be refused with: %s", piece);
     assert_int_equal(error.status, AQ_BAD_INPUT);
     if (!strstr(error.text, piece))
@@ -302,6 +289,6 @@ int main(void)
         cmocka_unit_test(test_more_settings_than_there_is_room_for),
         cmocka_unit_test(test_text_that_is_no_utf8),
     };
-    return cmocka_run_group_tests_name("run_file", tests, make_root,
-                                       remove_root);
+    return cmocka_run_group_tests_name("run_file", tests, aq_test_make_folder,
+                                       aq_test_remove_folder);
 }

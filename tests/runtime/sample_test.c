@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "tests/support/cache_folder.h"
+#include "tests/support/folder.h"
 #include "tests/support/programs.h"
 
 enum { SAMPLES = 6, BATCH = 2, SAMPLER_STEPS = 5 };
@@ -243,6 +243,6 @@ int main(void)
         cmocka_unit_test(test_frugal_samples_are_the_same),
         cmocka_unit_test(test_bytes_are_known),
     };
-    return cmocka_run_group_tests(tests, aq_test_make_cache,
-                                  aq_test_remove_cache);
+    return cmocka_run_group_tests(tests, aq_test_make_folder,
+                                  aq_test_remove_folder);
 }

@@ -10,30 +10,7 @@
 
 #include <cmocka.h>
 
-static char root[] = "/tmp/aq_train_XXXXXX";
-
-static int make_root(void **state)
-{
-    (void)state;
-    return mkdtemp(root) ? 0 : -1;
-}
-
-static int remove_root(void **state)
-{
-    (void)state;
-    char command[64];
-    snprintf(command, sizeof command, "rm -r %s", root);
-    return system(command);
-}
-
-static const char *in_root(const char *name)
-{
-    static char paths[4][200];
-    static int used;
-    char *path = paths[used++ % 4];
-    snprintf(path, sizeof paths[0], "%s/%s", root, name);
-    return path;
-}
+#include "tests/support/folder.h"
 
 /* ---- small runs ---- */
 
@@ -56,8 +33,8 @@ static AqRunOptions points_run(int64_t steps)
 
 static AqSession session(int threads)
 {
-    static char cache[sizeof root + 10];
-    snprintf(cache, sizeof cache, "%s/cache", root);
+    static char cache[100];
+    snprintf(cache, sizeof cache, "%s/cache", aq_test_folder);
     return (AqSession){.threads = threads, .compile = {.cache_dir = cache}};
 }
 
@@ -65,7 +42,7 @@ static void must_train(const char *name, const AqRunOptions *run,
                        const AqSession *how)
 {
     AqError error = {0};
-    if (aq_train(in_root(name), run, how, &error))
+    if (aq_train(aq_test_path(name), run, how, &error))
         fail_msg("%s", error.text);
 }
 
@@ -76,9 +53,9 @@ static AqStatus resume(const char *name, int64_t steps, AqSession how,
     AqArena *arena = aq_arena_new();
     AqRunOptions run;
     how.resume = true;
-    if (!aq_run_read(in_root(name), arena, &run, error)) {
+    if (!aq_run_read(aq_test_path(name), arena, &run, error)) {
         run.steps = steps;
-        aq_train(in_root(name), &run, &how, error);
+        aq_train(aq_test_path(name), &run, &how, error);
     }
     aq_arena_free(arena);
     return error->status;
@@ -97,10 +74,10 @@ static void check_same(const char *a, const char *b, int step)
     for (int i = 0; i < AQ_COUNT(files); i++) {
         char x[400], y[400], digits[2][33];
         AqError error = {0};
-        snprintf(x, sizeof x, "%s/checkpoints/%06d/%s.safetensors", in_root(a),
-                 step, files[i]);
-        snprintf(y, sizeof y, "%s/checkpoints/%06d/%s.safetensors", in_root(b),
-                 step, files[i]);
+        snprintf(x, sizeof x, "%s/checkpoints/%06d/%s.safetensors",
+                 aq_test_path(a), step, files[i]);
+        snprintf(y, sizeof y, "%s/checkpoints/%06d/%s.safetensors",
+                 aq_test_path(b), step, files[i]);
         if (aq_hash_file(x, digits[0], &error) ||
             aq_hash_file(y, digits[1], &error))
             fail_msg("%s", error.text);
@@ -114,7 +91,7 @@ static int64_t newest_step(const char *name)
     AqError error = {0};
     AqArena *arena = aq_arena_new();
     char folder[300];
-    snprintf(folder, sizeof folder, "%s/checkpoints", in_root(name));
+    snprintf(folder, sizeof folder, "%s/checkpoints", aq_test_path(name));
     const char *path = aq_checkpoint_latest(folder, arena, &error);
     int64_t step = path ? atoll(strrchr(path, '/') + 1) : -1;
     aq_arena_free(arena);
@@ -142,14 +119,14 @@ static void test_resumed_at_every_step(void **state)
 static void put_pictures(const char *folder)
 {
     AqError error = {0};
-    aq_make_folders(in_root(folder), &error);
+    aq_make_folders(aq_test_path(folder), &error);
     for (int k = 0; k < 3; k++) {
         AqImage image;
         char path[300];
         aq_image_new(&image, 9, 11, 3, &error);
         for (int i = 0; i < 9 * 11 * 3; i++)
             image.pixels[i] = (uint8_t)(i * (k + 3));
-        snprintf(path, sizeof path, "%s/%d.png", in_root(folder), k);
+        snprintf(path, sizeof path, "%s/%d.png", aq_test_path(folder), k);
         assert_int_equal(aq_png_write(path, &image, &error), AQ_OK);
         aq_image_free(&image);
     }
@@ -159,8 +136,8 @@ static AqRunOptions pictures_run(int64_t steps)
 {
     AqRunOptions run = points_run(steps);
     run.model = "ddpm_unet";
-    static char pictures[sizeof root + 10];
-    snprintf(pictures, sizeof pictures, "%s/pictures", root);
+    static char pictures[100];
+    snprintf(pictures, sizeof pictures, "%s/pictures", aq_test_folder);
     run.data = pictures;
     run.settings[0] = (AqSetting){"channels", "16"};
     run.settings[1] = (AqSetting){"mults", "1,2"};
@@ -202,7 +179,7 @@ static void test_stopped_before_the_first_step(void **state)
     AqRunOptions run = points_run(12);
     AqSession how = session(2);
     how.stop = &stop;
-    assert_int_equal(aq_train(in_root("zero"), &run, &how, &error),
+    assert_int_equal(aq_train(aq_test_path("zero"), &run, &how, &error),
                      AQ_INTERRUPTED);
     assert_int_equal(newest_step("zero"), 0);
     must_resume("zero", 12, session(2));
@@ -218,7 +195,7 @@ static void test_a_run_without_a_checkpoint(void **state)
     char command[300];
     must_train("early", &run, &how);
     snprintf(command, sizeof command, "rm -r %s/*",
-             in_root("early/checkpoints"));
+             aq_test_path("early/checkpoints"));
     assert_int_equal(system(command), 0);
     must_resume("early", 12, session(2));
     check_same("whole", "early", 12);
@@ -228,13 +205,13 @@ static void test_only_the_newest_are_kept(void **state)
 {
     (void)state;
     int count = 0;
-    DIR *dir = opendir(in_root("whole/checkpoints"));
+    DIR *dir = opendir(aq_test_path("whole/checkpoints"));
     for (struct dirent *e; (e = readdir(dir));)
         count += e->d_name[0] != '.';
     closedir(dir);
     assert_int_equal(count, 2);
-    assert_true(aq_file_exists(in_root("whole/checkpoints/000008")));
-    assert_true(aq_file_exists(in_root("whole/checkpoints/000012")));
+    assert_true(aq_file_exists(aq_test_path("whole/checkpoints/000008")));
+    assert_true(aq_file_exists(aq_test_path("whole/checkpoints/000012")));
 }
 
 static void test_until_the_time_is_over(void **state)
@@ -259,11 +236,12 @@ static void refuse(const char *name, const AqRunOptions *run, AqSession how,
                    const char *piece)
 {
     AqError error = {0};
-    if (aq_train(in_root(name), run, &how, &error) == AQ_OK)
+    if (aq_train(aq_test_path(name), run, &how, &error) == AQ_OK)
         fail_msg("trained what should be refused with: %s", piece);
     if (!strstr(error.text, piece))
         fail_msg("expected \"%s\" in \"%s\"", piece, error.text);
-    assert_false(aq_file_exists(in_root(name))); /* nothing is left behind */
+    assert_false(
+        aq_file_exists(aq_test_path(name))); /* nothing is left behind */
 }
 
 static void test_runs_that_cannot_begin(void **state)
@@ -305,13 +283,13 @@ static void test_a_step_that_is_not_finite_changes_nothing(void **state)
     AqSession how = session(2);
     run.optimizer = (AqOptimizer){.kind = AQ_SGD, .rate = {.base = 1e30}};
     run.save_every = 1;
-    assert_int_equal(aq_train(in_root("wild"), &run, &how, &error),
+    assert_int_equal(aq_train(aq_test_path("wild"), &run, &how, &error),
                      AQ_BAD_INPUT);
     assert_non_null(strstr(error.text, "10 steps in a row were not finite: "
                                        "training ends at step "));
     char path[300];
     snprintf(path, sizeof path, "%s/%06lld/weights.safetensors",
-             in_root("wild/checkpoints"), (long long)newest_step("wild"));
+             aq_test_path("wild/checkpoints"), (long long)newest_step("wild"));
     error = (AqError){0};
     AqTensorFile *file = aq_tensors_open(path, &error);
     if (!file)
@@ -339,5 +317,6 @@ int main(void)
         cmocka_unit_test(test_runs_that_cannot_begin),
         cmocka_unit_test(test_a_step_that_is_not_finite_changes_nothing),
     };
-    return cmocka_run_group_tests_name("train", tests, make_root, remove_root);
+    return cmocka_run_group_tests_name("train", tests, aq_test_make_folder,
+                                       aq_test_remove_folder);
 }

@@ -5,11 +5,11 @@
 
 #include <cmocka.h>
 
-#include "tests/support/cache_folder.h"
+#include "tests/support/folder.h"
 
 AqProgramSettings aq_test_settings(void)
 {
-    return (AqProgramSettings){.compile = {.cache_dir = aq_test_cache}};
+    return (AqProgramSettings){.compile = {.cache_dir = aq_test_folder}};
 }
 
 AqPool *aq_test_pool(int threads)

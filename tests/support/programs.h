@@ -4,7 +4,7 @@
 
 #include "runtime/runtime.h"
 
-/* With object code in aq_test_cache. */
+/* With object code in aq_test_folder. */
 AqProgramSettings aq_test_settings(void);
 AqPool *aq_test_pool(int threads);
 AqMemory *aq_test_memory(void);
