@@ -2,9 +2,9 @@
  * moves, and a constant.
  *
  * The table is the only place where such shares stand.  They were fitted to
- * the profiles of three ddpm_unet (32, 64, 128 channels) at batches 2, 8 and 16
- * (the least of several runs of each kernel, by relative error), two threads
- * with AVX-512 at 300 GFLOP/s and 25 GB/s.  Fit them again when an algorithm
+ * the profiles of three ddpm_unet (32, 64, 128 channels) at batches 1, 4 and 8
+ * (the median of several runs of each kernel, by relative error), two threads
+ * with AVX-512 at 285 GFLOP/s and 23.5 GB/s.  Fit them again when an algorithm
  * becomes faster. */
 #include "passes/passes.h"
 
@@ -19,21 +19,21 @@ typedef struct Cost {
 } Cost;
 
 static const Cost costs[] = {
-    {AQ_OP_conv2d, "winograd", 3.2, 2.9, 30},
-    {AQ_OP_conv2d_input_gradient, "winograd", 2.65, 1.4, 60},
-    {AQ_OP_conv2d_weight_gradient, "winograd", 1.7, 4.1, 0},
-    {AQ_OP_conv2d, NULL, 1.0, 2.1, 0},
-    {AQ_OP_conv2d_input_gradient, NULL, 0.67, 0.9, 5},
-    {AQ_OP_conv2d_weight_gradient, NULL, 0.97, 2.4, 11},
-    {AQ_OP_matmul, NULL, 0.83, 0.8, 6},
-    {AQ_OP_attention, NULL, 0.8, 1.3, 32},
-    {AQ_OP_attention_gradient, NULL, 0.67, 2.1, 0},
+    {AQ_OP_conv2d, "winograd", 2.2, 4.4, 0},
+    {AQ_OP_conv2d_input_gradient, "winograd", 2.25, 2.3, 0},
+    {AQ_OP_conv2d_weight_gradient, "winograd", 2.0, 6.0, 0},
+    {AQ_OP_conv2d, NULL, 0.5, 0.35, 0},
+    {AQ_OP_conv2d_input_gradient, NULL, 0.38, 0, 9},
+    {AQ_OP_conv2d_weight_gradient, NULL, 0.42, 0.9, 1},
+    {AQ_OP_matmul, NULL, 0.53, 0.83, 0},
+    {AQ_OP_attention, NULL, 0.41, 0, 7},
+    {AQ_OP_attention_gradient, NULL, 0.38, 0, 18},
 };
 
 /* Kernels of pointwise work and reductions, whose operations are counted with
  * these weights. */
 static const Cost pointwise_cost = {
-    .of_peak = 0.24, .moved = 0.34, .microseconds = 0};
+    .of_peak = 0.13, .moved = 0.3, .microseconds = 0};
 enum { PLAIN = 1, EXPENSIVE = 12, RANDOM = 60 };
 
 /* What is larger comes from memory, not from a cache, whole. */
