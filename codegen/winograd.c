@@ -84,7 +84,7 @@ AqStatus aq_winograd_link_image(AqCodePlan *plan, const AqContractKernel *k,
 {
     if (im->buffer < 0)
         return aq_contract_link_evaluate(
-            plan, k, which, false, offset + offsetof(AqTileImage, evaluate),
+            plan, k, which, true, offset + offsetof(AqTileImage, evaluate),
             error);
     return aq_contract_link(
         plan, offset + offsetof(AqTileImage, copy),
@@ -151,28 +151,33 @@ static bool is_large(const AqWinograd *w, const AqTarget *target)
     return u > 2 * target->l2;
 }
 
-/* What a tile costs in blocks of so many, in proportion: U streams past each
- * block; beyond L2 V does so, too; the last blocks leave threads idle, of which
- * there may be any number. */
-static double cost(const AqWinograd *w, const AqTarget *target,
-                   const AqTiles *t)
+double aq_idle(int64_t tasks)
 {
     static const struct {
         int64_t threads;
         double weight;
     } likely[] = {{2, 0.5}, {4, 0.4}, {8, 0.1}};
+    double idle = 0;
+    for (int i = 0; i < AQ_COUNT(likely); i++) {
+        int64_t rounds = aq_ceil_div(tasks, likely[i].threads);
+        idle += likely[i].weight * (double)(rounds * likely[i].threads) /
+                (double)tasks;
+    }
+    return idle;
+}
+
+/* What a tile costs in blocks of so many, in proportion: U streams past each
+ * block; beyond L2 V does so, too. */
+static double cost(const AqWinograd *w, const AqTarget *target,
+                   const AqTiles *t)
+{
     int64_t tiles = t->unit_block * t->across;
     int64_t rows = aq_ceil_div(tiles, 4) * 4;
     double bytes = 4.0 * (double)(AQ_POINTS * rows * w->passes * w->row);
-    double idle = 0, over = AQ_MAX(bytes / target->l2 - 1.25, 0);
-    for (int i = 0; i < AQ_COUNT(likely); i++) {
-        int64_t rounds = aq_ceil_div(t->blocks, likely[i].threads);
-        idle += likely[i].weight * (double)(rounds * likely[i].threads) /
-                (double)t->blocks;
-    }
+    double over = AQ_MAX(bytes / target->l2 - 1.25, 0);
     double u = is_large(w, target) ? 12 : 6;
     return (1 + u / (double)tiles + 0.1 * over) * (double)rows / (double)tiles *
-           idle;
+           aq_idle(t->blocks);
 }
 
 static int64_t choose_tiles(const AqWinograd *w, const AqTarget *target)

@@ -53,12 +53,14 @@ AqStatus aq_winograd_link_transform(AqCodePlan *plan, AqTransform transform,
 
 /* ---- winograd_rows.c ---- */
 
-/* An image (N, H, W, C) and how its tiles are numbered. */
+/* An image (N, H, W, C), or some channels of it, from a multiple of the vector
+ * to another or to the last, and how its tiles are numbered. */
 typedef struct AqTileImage {
-    AqEvaluateFn *evaluate; /* NULL: read from `buffer` where it lies */
+    AqEvaluatePartFn *evaluate; /* NULL: read from `buffer` where it lies */
     AqCopyFn *copy;
     int64_t buffer, base;             /* floats into the buffer */
-    int64_t sn, sh, sw, channels;     /* floats from sample, row, pixel on */
+    int64_t sn, sh, sw;               /* floats from sample, row, pixel on */
+    int64_t first, channels;          /* channels that are taken */
     int64_t height, width, top, left; /* pixel of tile 0's patch */
     int64_t patch;                    /* pixels of a tile along one side */
 } AqTileImage;
@@ -100,6 +102,9 @@ AqStatus aq_winograd_link_image(AqCodePlan *plan, const AqContractKernel *k,
 /* For pieces of that many floats, of which the same place is used in turn: such
  * that they lie in different sets of the cache. */
 int64_t aq_point_stride(int64_t floats);
+/* How much longer so many tasks take than if they kept all threads busy, of
+ * which there may be any number. */
+double aq_idle(int64_t tasks);
 
 /* ---- winograd_weight.c ---- */
 

@@ -70,12 +70,13 @@ static void fill_row(const AqTileImage *im, void *const *buffers,
         return;
     to += lo * im->channels;
     if (im->evaluate) {
-        int64_t index[] = {sample, line, x0 + lo, 0};
-        im->evaluate(buffers, index, to, hi - lo);
+        int64_t index[] = {sample, line, x0 + lo, im->first};
+        im->evaluate(buffers, index, to, im->channels, hi - lo, im->channels);
         return;
     }
     const float *from = (const float *)buffers[im->buffer] + im->base +
-                        sample * im->sn + line * im->sh + (x0 + lo) * im->sw;
+                        sample * im->sn + line * im->sh + (x0 + lo) * im->sw +
+                        im->first;
     if (im->sw == im->channels)
         memcpy(to, from, (size_t)((hi - lo) * im->channels) * sizeof *to);
     else

@@ -1,78 +1,224 @@
-/* The loops of the weight gradient: both images into the domain of the
- * transform, once; then a task owns a block of the weights, sums over all tiles
- * for each point, and transforms back. */
+/* The loops of the weight gradient: a task owns a block of the weights.  Pass
+ * by pass it brings some tiles of both images into the domain of the transform
+ * and adds their products, for each point; then it transforms back. */
 #include "codegen/winograd_weight.h"
 
-/* ---- stage: tiles into V and D ---- */
+/* ---- stage: operands that are evaluated beforehand ---- */
 
-/* The number of a unit's first tile. */
-static int64_t tile_number(const AqTiles *t, const AqUnit *unit)
-{
-    return (unit->sample * t->along + unit->x) * t->down +
-           unit->y * unit->count;
-}
-
-/* A unit's tiles into panels of `width` channels. */
-static void transform_unit(const AqWinogradWeight *w, int which,
-                           const AqUnit *unit, const float *rows, float *to,
-                           int64_t point, int64_t width)
-{
-    const AqTileImage *im = &w->image[which];
-    int64_t stride = aq_row_floats(im, &w->tiles);
-    int64_t tile = tile_number(&w->tiles, unit);
-    for (int64_t x = 0; x < unit->count; x++, tile++)
-        for (int64_t c = 0; c < im->channels; c += width)
-            w->transform[which](
-                rows + x * AQ_TILE * im->channels + c, stride, im->channels,
-                to + (c / width * w->n_tiles + tile) * width, AQ_PATCH * point,
-                point, aq_ceil_div(AQ_MIN(width, im->channels - c), w->vector));
-}
-
-void aq_winograd_weight_tiles(const void *closure, void *const *buffers,
+void aq_winograd_weight_first(const void *closure, void *const *buffers,
                               int64_t first, int64_t last, void *scratch)
 {
     const AqWinogradWeight *w = closure;
-    float *work = aq_aligned(buffers[w->work_buffer]), *rows = scratch;
+    float *work = aq_aligned(buffers[w->work_buffer]);
+    (void)scratch;
     for (int64_t task = first; task < last; task++) {
-        int which = (int)(task / w->tiles.blocks);
-        int64_t begin = task % w->tiles.blocks * w->tiles.unit_block;
-        int64_t end = AQ_MIN(begin + w->tiles.unit_block, w->tiles.units);
-        for (int64_t i = begin; i < end; i++) {
-            AqUnit unit = aq_tile_unit(&w->tiles, i, begin);
-            aq_fill_rows(&w->image[which], &w->tiles, &unit, buffers, rows);
-            if (which == AQ_WINOGRAD_X)
-                transform_unit(w, which, &unit, rows, work + w->v_at,
-                               w->v_point, w->panel);
-            else
-                transform_unit(w, which, &unit, rows, work + w->d_at,
-                               w->d_point, w->columns);
-        }
+        int64_t of_x = w->first[AQ_WINOGRAD_X].tasks;
+        int which = task < of_x ? AQ_WINOGRAD_X : AQ_WINOGRAD_DY;
+        aq_evaluate_first(&w->first[which], work, buffers,
+                          which == AQ_WINOGRAD_X ? task : task - of_x);
     }
 }
 
-/* ---- stage: sums over tiles, and back ---- */
+/* ---- tiles into V and D ---- */
 
 typedef struct Block {
+    int64_t down, across;               /* its number */
     int64_t row0, row1, strip0, strip1; /* register tiles, strips */
-    int64_t slice, tile0, tile1;
-    float *slots; /* see aq_sums_begin */
+    int64_t slice, pass0, pass1;
+    AqTileImage image[AQ_WINOGRAD_IMAGES]; /* its channels */
+    float *slots;                          /* see aq_sums_begin */
 } Block;
 
-static Block block_of(const AqWinogradWeight *w, int64_t task)
+void aq_winograd_channels(const AqWinogradWeight *w, int64_t row0, int64_t row1,
+                          int64_t *from, int64_t *to)
 {
-    int64_t down = aq_ceil_div(w->row_tiles, w->row_block);
-    int64_t across = aq_ceil_div(w->strips, w->strip_block);
-    int64_t row = task % down * w->row_block;
-    int64_t strip = task / down % across * w->strip_block;
-    int64_t slice = task / down / across;
-    return (Block){.slice = slice,
-                   .tile0 = slice * w->slice,
-                   .tile1 = AQ_MIN((slice + 1) * w->slice, w->n_tiles),
+    *from = row0 * w->tile_rows / w->vector * w->vector;
+    *to = AQ_MIN(aq_round_up(row1 * w->tile_rows, w->vector),
+                 w->image[AQ_WINOGRAD_X].channels);
+}
+
+/* Where an image lies that was evaluated beforehand. */
+static int64_t first_base(const AqWinogradWeight *w, int which,
+                          void *const *buffers)
+{
+    float *raw = buffers[w->work_buffer];
+    return (float *)aq_aligned(raw) - raw + w->first[which].at;
+}
+
+static void take_channels(const AqWinogradWeight *w, Block *block,
+                          void *const *buffers)
+{
+    AqTileImage *x = &block->image[AQ_WINOGRAD_X];
+    AqTileImage *dy = &block->image[AQ_WINOGRAD_DY];
+    for (int i = 0; i < AQ_WINOGRAD_IMAGES; i++) {
+        block->image[i] = w->image[i];
+        if (w->first[i].tasks > 0)
+            block->image[i].base = first_base(w, i, buffers);
+    }
+    int64_t end = AQ_MIN(block->strip1 * w->columns, dy->channels);
+    dy->first = block->strip0 * w->columns;
+    dy->channels = end - dy->first;
+    aq_winograd_channels(w, block->row0, block->row1, &x->first, &end);
+    x->channels = end - x->first;
+}
+
+static int64_t blocks_down(const AqWinogradWeight *w)
+{
+    return aq_ceil_div(w->row_tiles, w->row_block);
+}
+
+static int64_t blocks_across(const AqWinogradWeight *w)
+{
+    return aq_ceil_div(w->strips, w->strip_block);
+}
+
+/* Passes of slice `slice`. */
+static Block block_at(const AqWinogradWeight *w, int64_t down, int64_t across,
+                      int64_t slice, void *const *buffers)
+{
+    int64_t row = down * w->row_block, strip = across * w->strip_block;
+    Block block = {.down = down,
+                   .across = across,
+                   .slice = slice,
+                   .pass0 = slice * w->slice,
+                   .pass1 = AQ_MIN((slice + 1) * w->slice, w->tiles.blocks),
                    .row0 = row,
                    .row1 = AQ_MIN(row + w->row_block, w->row_tiles),
                    .strip0 = strip,
                    .strip1 = AQ_MIN(strip + w->strip_block, w->strips)};
+    take_channels(w, &block, buffers);
+    return block;
 }
+
+/* Pixels that lie `row` and `column` floats apart. */
+typedef struct Pixels {
+    const float *at;
+    int64_t row, column;
+} Pixels;
+
+/* A tile, whose number in the pass is `tile`. */
+static void transform_x(const AqWinogradWeight *w, int64_t channels,
+                        const Pixels *from, int64_t tile, float *v)
+{
+    w->transform[AQ_WINOGRAD_X](from->at, from->row, from->column,
+                                v + tile * w->v_tile, AQ_PATCH * w->v_point,
+                                w->v_point, aq_ceil_div(channels, w->vector));
+}
+
+static void transform_dy(const AqWinogradWeight *w, int64_t channels,
+                         const Pixels *from, int64_t tile, float *d)
+{
+    for (int64_t c = 0; c < channels; c += w->columns)
+        w->transform[AQ_WINOGRAD_DY](
+            from->at + c, from->row, from->column,
+            d + c / w->columns * w->d_strip + tile * w->d_row,
+            AQ_PATCH * w->d_point, w->d_point,
+            aq_ceil_div(AQ_MIN(w->columns, channels - c), w->vector));
+}
+
+/* Whether tiles are read where the image lies: they are whole, and so are
+ * vectors. */
+static bool lies_in_tiles(const AqWinogradWeight *w, const AqTileImage *im)
+{
+    return !im->evaluate && im->patch == AQ_TILE && im->height % AQ_TILE == 0 &&
+           im->width % AQ_TILE == 0 && im->channels % w->vector == 0;
+}
+
+static Pixels unit_pixels(const AqWinogradWeight *w, const AqTileImage *im,
+                          const AqUnit *unit, void *const *buffers, float *rows)
+{
+    if (lies_in_tiles(w, im))
+        return (Pixels){.at = (const float *)buffers[im->buffer] + im->base +
+                              unit->sample * im->sn +
+                              unit->y * AQ_TILE * im->sh +
+                              unit->x * AQ_TILE * im->sw + im->first,
+                        .row = im->sh,
+                        .column = im->sw};
+    aq_fill_rows(im, &w->tiles, unit, buffers, rows);
+    return (Pixels){.at = rows,
+                    .row = aq_row_floats(im, &w->tiles),
+                    .column = im->channels};
+}
+
+/* All tiles of a pass. */
+static void transform_pass(const AqWinogradWeight *w, const Block *block,
+                           int which, int64_t pass, void *const *buffers,
+                           float *rows, float *to)
+{
+    const AqTileImage *im = &block->image[which];
+    int64_t first = pass * w->tiles.unit_block, tile = 0;
+    int64_t end = AQ_MIN(first + w->tiles.unit_block, w->tiles.units);
+    for (int64_t i = first; i < end; i++) {
+        AqUnit unit = aq_tile_unit(&w->tiles, i, first);
+        Pixels from = unit_pixels(w, im, &unit, buffers, rows);
+        for (int64_t x = 0; x < unit.count; x++, tile++) {
+            if (which == AQ_WINOGRAD_X)
+                transform_x(w, im->channels, &from, tile, to);
+            else
+                transform_dy(w, im->channels, &from, tile, to);
+            from.at += AQ_TILE * from.column;
+        }
+    }
+}
+
+static float *v_of(const AqWinogradWeight *w, const Block *block, int64_t pass,
+                   float *room)
+{
+    int64_t number = block->down * w->tiles.blocks + pass;
+    return room + w->v_at + (w->shared ? number * w->v_pass : 0);
+}
+
+static float *d_of(const AqWinogradWeight *w, const Block *block, int64_t pass,
+                   float *room)
+{
+    int64_t number = block->across * w->tiles.blocks + pass;
+    return room + w->d_at + (w->shared ? number * w->d_pass : 0);
+}
+
+/* A task is a pass of a row of blocks, for V, or of a column, for D. */
+void aq_winograd_weight_tiles(const void *closure, void *const *buffers,
+                              int64_t first, int64_t last, void *scratch)
+{
+    const AqWinogradWeight *w = closure;
+    float *work = aq_aligned(buffers[w->work_buffer]);
+    for (int64_t task = first; task < last; task++) {
+        int64_t pass = task % w->tiles.blocks, number = task / w->tiles.blocks;
+        int64_t across = number - blocks_down(w);
+        Block block =
+            block_at(w, across < 0 ? number : 0, AQ_MAX(across, 0), 0, buffers);
+        if (across < 0)
+            transform_pass(w, &block, AQ_WINOGRAD_X, pass, buffers, scratch,
+                           v_of(w, &block, pass, work));
+        else
+            transform_pass(w, &block, AQ_WINOGRAD_DY, pass, buffers, scratch,
+                           d_of(w, &block, pass, work));
+    }
+}
+
+/* The pixels of a pass, to be fetched while another computes. */
+static AqFuture pixels_ahead(const AqWinogradWeight *w, const Block *block,
+                             int which, int64_t pass, void *const *buffers)
+{
+    const AqTileImage *im = &block->image[which];
+    if (pass >= block->pass1 || im->evaluate || w->tiles.segments > 1 ||
+        im->sh != im->width * im->sw || im->sn != im->height * im->sh)
+        return (AqFuture){.rows = 0};
+    int64_t first = pass * w->tiles.unit_block;
+    int64_t last = AQ_MIN(first + w->tiles.unit_block, w->tiles.units) - 1;
+    AqUnit a = aq_tile_unit(&w->tiles, first, first);
+    AqUnit b = aq_tile_unit(&w->tiles, last, first);
+    int64_t from = a.sample * im->height + a.y * AQ_TILE;
+    int64_t to =
+        b.sample * im->height + AQ_MIN((b.y + 1) * AQ_TILE, im->height);
+    return (AqFuture){.from = (const float *)buffers[im->buffer] + im->base +
+                              from * im->sh + im->first,
+                      .rows = (to - from) * im->width,
+                      .row_stride = im->sw,
+                      .strips = 1,
+                      .strip_floats = im->channels};
+}
+
+/* ---- sums over tiles ---- */
 
 static int64_t rows_of(const AqWinogradWeight *w, int64_t row)
 {
@@ -87,31 +233,31 @@ static float *sums_at(const AqWinogradWeight *w, const Block *block, float *m,
     return m + tile * w->tile_rows * w->columns;
 }
 
-/* One point, tiles from .. from + count - 1. */
+/* One point of a pass over so many tiles; `call` counts the register tiles. */
 static void add_tiles(const AqWinogradWeight *w, const Block *block,
-                      const float *v, const float *d, int64_t from,
-                      int64_t count, float *m)
+                      const float *v, const float *d, float *m, int64_t tiles,
+                      bool more, const AqAhead *ahead, int64_t *call)
 {
-    enum { LINE = 16 };
-    int64_t a_panel = w->panel / w->tile_rows;
+    int64_t channels = w->image[AQ_WINOGRAD_X].channels;
+    int64_t first = block->image[AQ_WINOGRAD_X].first;
+    AqSegment all = {.count = tiles};
     for (int64_t strip = block->strip0; strip < block->strip1; strip++) {
-        const float *b = d + (strip * w->n_tiles + from) * w->columns;
-        const float *ahead = b + count * w->columns;
+        const float *b = d + (strip - block->strip0) * w->d_strip;
         int64_t left = w->image[AQ_WINOGRAD_DY].channels - strip * w->columns;
         for (int64_t row = block->row0; row < block->row1; row++) {
-            const float *a = v +
-                             (row / a_panel * w->n_tiles + from) * w->panel +
-                             row % a_panel * w->tile_rows;
-            AqSegment all = {.count = count};
-            int height = aq_packed_height(rows_of(w, row), (int)w->tile_rows);
+            int64_t c = row * w->tile_rows;
+            int height = aq_packed_height(AQ_MIN(w->tile_rows, channels - c),
+                                          (int)w->tile_rows);
             AqMicroFn *micro =
                 aq_micro_of(&w->micro, left, w->columns, w->vector, height);
-            micro(a, b, sums_at(w, block, m, row, strip), w->panel, w->columns,
-                  from > block->tile0, &all, 1, ahead, LINE);
-            ahead += count / 2 * LINE;
+            AqLines lines = aq_lines_ahead(ahead, (*call)++, b);
+            micro(v + c - first, b, sums_at(w, block, m, row, strip), w->v_tile,
+                  w->d_row, more, &all, 1, lines.from, lines.stride);
         }
     }
 }
+
+/* ---- stage: sums, and back ---- */
 
 /* A register tile's taps through the epilogue. */
 static void store_taps(const AqWinogradWeight *w, void *const *buffers,
@@ -137,12 +283,12 @@ static float *slice_taps(const AqWinogradWeight *w, void *const *buffers,
 }
 
 static void transform_back(const AqWinogradWeight *w, const Block *block,
-                           void *const *buffers, float *m, float *scratch)
+                           void *const *buffers, float *m)
 {
     int64_t floats = w->tile_rows * w->columns;
     for (int64_t strip = block->strip0; strip < block->strip1; strip++)
         for (int64_t row = block->row0; row < block->row1; row++) {
-            float *taps = scratch;
+            float *taps = m + w->taps_at;
             if (w->slices > 1)
                 taps = slice_taps(w, buffers, block->slice, row, strip);
             w->transform_back(sums_at(w, block, m, row, strip),
@@ -153,26 +299,88 @@ static void transform_back(const AqWinogradWeight *w, const Block *block,
         }
 }
 
+/* V and D of a point, to be fetched while the one before it computes. */
+static AqAhead point_ahead(const AqWinogradWeight *w, const Block *block,
+                           const float *v, const float *d, int64_t tiles)
+{
+    AqFuture of_d = {.from = d,
+                     .rows = tiles,
+                     .row_stride = w->d_row,
+                     .strips = block->strip1 - block->strip0,
+                     .strip_stride = w->d_strip,
+                     .strip_floats = w->d_row};
+    AqFuture of_v = {.from = v,
+                     .rows = tiles,
+                     .row_stride = w->v_tile,
+                     .strips = 1,
+                     .strip_floats = block->image[AQ_WINOGRAD_X].channels};
+    return (AqAhead){.lines = tiles / 2, .b = of_d, .a = of_v};
+}
+
+static void run_shared(const AqWinogradWeight *w, const Block *block,
+                       int64_t pass, int64_t tiles, void *const *buffers,
+                       float *m)
+{
+    float *work = aq_aligned(buffers[w->work_buffer]);
+    const float *v = v_of(w, block, pass, work);
+    const float *d = d_of(w, block, pass, work);
+    for (int64_t i = 0; i < AQ_POINTS; i++) {
+        int64_t call = 0;
+        AqAhead ahead = {.lines = 0};
+        if (i + 1 < AQ_POINTS)
+            ahead =
+                point_ahead(w, block, v + w->v_point, d + w->d_point, tiles);
+        add_tiles(w, block, v, d, m, tiles, pass > block->pass0, &ahead, &call);
+        v += w->v_point;
+        d += w->d_point;
+        m += w->m_point;
+    }
+}
+
+static void run_own(const AqWinogradWeight *w, const Block *block, int64_t pass,
+                    int64_t tiles, void *const *buffers, float *m)
+{
+    float *v = v_of(w, block, pass, m), *d = d_of(w, block, pass, m);
+    float *rows = m + w->rows_at;
+    int64_t call = 0;
+    transform_pass(w, block, AQ_WINOGRAD_X, pass, buffers, rows, v);
+    transform_pass(w, block, AQ_WINOGRAD_DY, pass, buffers, rows, d);
+    AqAhead ahead = {
+        .lines = tiles / 2,
+        .b = pixels_ahead(w, block, AQ_WINOGRAD_DY, pass + 1, buffers),
+        .a = pixels_ahead(w, block, AQ_WINOGRAD_X, pass + 1, buffers)};
+    for (int64_t i = 0; i < AQ_POINTS; i++)
+        add_tiles(w, block, v + i * w->v_point, d + i * w->d_point,
+                  m + i * w->m_point, tiles, pass > block->pass0, &ahead,
+                  &call);
+}
+
+static void run_pass(const AqWinogradWeight *w, const Block *block,
+                     int64_t pass, void *const *buffers, float *scratch)
+{
+    int64_t first = pass * w->tiles.unit_block;
+    int64_t tiles =
+        aq_tiles_between(&w->tiles, first, first + w->tiles.unit_block);
+    if (w->shared)
+        run_shared(w, block, pass, tiles, buffers, scratch);
+    else
+        run_own(w, block, pass, tiles, buffers, scratch);
+}
+
 void aq_winograd_weight_run(const void *closure, void *const *buffers,
                             int64_t first, int64_t last, void *scratch)
 {
     const AqWinogradWeight *w = closure;
-    const float *work = aq_aligned(buffers[w->work_buffer]);
-    float *m = scratch, *taps = m + AQ_POINTS * w->m_point;
+    int64_t down = blocks_down(w), across = blocks_across(w);
     for (int64_t task = first; task < last; task++) {
-        Block block = block_of(w, task);
+        Block block = block_at(w, task % down, task / down % across,
+                               task / down / across, buffers);
         if (w->slices == 1)
             block.slots = aq_sums_begin(&w->storing.sums, &w->sums, buffers,
-                                        block.row0 / w->row_block, block.strip0,
-                                        block.strip1);
-        for (int64_t point = 0; point < AQ_POINTS; point++)
-            for (int64_t from = block.tile0; from < block.tile1;
-                 from += w->pass)
-                add_tiles(w, &block, work + w->v_at + point * w->v_point,
-                          work + w->d_at + point * w->d_point, from,
-                          AQ_MIN(w->pass, block.tile1 - from),
-                          m + point * w->m_point);
-        transform_back(w, &block, buffers, m, taps);
+                                        block.down, block.strip0, block.strip1);
+        for (int64_t pass = block.pass0; pass < block.pass1; pass++)
+            run_pass(w, &block, pass, buffers, scratch);
+        transform_back(w, &block, buffers, scratch);
     }
 }
 

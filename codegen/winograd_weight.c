@@ -1,14 +1,18 @@
-/* The weight gradient by Winograd: a closure for its driver, leaves, and two or
- * three stages:
+/* The weight gradient by Winograd: a closure for its driver, leaves, and one to
+ * four stages:
  *
- *   both images into the domain of the transform -> products and back -> slices
+ *   operands that are expressions, or V and D -> products and back -> slices
+ *     -> reductions
  *
- * A task keeps the sums of its block, for all points, in L2; the larger
- * the block, the less often V and D stream past it.  Where that leaves few
- * tasks, the tiles are cut into slices, whose results are added at the end. */
+ * A task owns a block of the weights, whose sums, for all points, it keeps in
+ * L2.  Where there are many tiles, it brings both images into the domain of the
+ * transform for itself, in passes of so few tiles that they stay in L2, too;
+ * other blocks do so again.  Where there are few, V and D are made once, for
+ * all.  Where that leaves few tasks, the passes are cut into slices, whose
+ * results are added at the end. */
 #include "codegen/winograd_weight.h"
 
-enum { STAGE_TILES, STAGE_RUN, STAGE_JOIN, STAGE_SUMS, STAGES };
+enum { STAGE_FIRST, STAGE_TILES, STAGE_RUN, STAGE_JOIN, STAGE_SUMS, STAGES };
 
 typedef struct Weight {
     const AqContractKernel *k;
@@ -17,12 +21,16 @@ typedef struct Weight {
     int64_t workspace, scratch; /* floats */
 } Weight;
 
+static const AqType *operand_type(const Weight *f, int which)
+{
+    return &aq_node(f->k->kernel->body, f->k->node->inputs[which])->type;
+}
+
 static void set_images(Weight *f)
 {
     AqWinogradWeight *w = &f->w;
-    const AqType *dy =
-        &aq_node(f->k->kernel->body, f->k->node->inputs[1])->type;
-    for (int i = 0; i < 2; i++)
+    const AqType *dy = operand_type(f, AQ_WINOGRAD_DY);
+    for (int i = 0; i < AQ_WINOGRAD_IMAGES; i++)
         w->image[i] = aq_tile_image(f->k, i);
     AqTileImage *x = &w->image[AQ_WINOGRAD_X];
     x->patch = AQ_PATCH;
@@ -32,58 +40,138 @@ static void set_images(Weight *f)
     w->tiles.samples = dy->dim[0];
     w->tiles.down = aq_ceil_div(dy->dim[1], AQ_TILE);
     w->tiles.along = aq_ceil_div(dy->dim[2], AQ_TILE);
-    w->n_tiles = w->tiles.samples * w->tiles.down * w->tiles.along;
 }
 
-/* {tiles a task of the first stage; register tiles, strips, slices of the
- * second, and tiles a pass of its products} */
+/* {tiles a pass; register tiles, strips, slices of the tasks; V, D shared} */
 typedef struct Blocks {
-    int64_t tiles, rows, strips, slices, pass;
+    int64_t tiles, rows, strips, slices, shared;
 } Blocks;
 
-/* What a product costs, in proportion: V streams past every block of strips and
- * D past every block of rows; slices are transformed back each; the last tasks
- * leave threads idle. */
+enum { MOST_EVALUATIONS = 2 }; /* of an operand; else it is stored */
+
+/* How many blocks need the same part of an operand. */
+static int64_t times_of(const AqWinogradWeight *w, const Blocks *b, int which)
+{
+    return which == AQ_WINOGRAD_X ? aq_ceil_div(w->strips, b->strips)
+                                  : aq_ceil_div(w->row_tiles, b->rows);
+}
+
+/* Cycles of a vector of a tile of an operand in a block, as measured: its 36
+ * lines written, beyond L2 if shared, and its pixels read or evaluated, or
+ * stored beforehand and read. */
+static double cost_of_tile(const AqWinogradWeight *w, const Blocks *b,
+                           int which)
+{
+    enum { WRITE = 140, FAR = 250, FETCH = 80 };
+    enum { READ = 50, EVALUATE = 320, STORE = 150 };
+    double times = (double)times_of(w, b, which);
+    bool expression = w->image[which].buffer < 0;
+    if (b->shared)
+        return (FAR + (expression ? EVALUATE : READ)) / times + FETCH;
+    if (!expression)
+        return WRITE + READ;
+    if (times <= MOST_EVALUATIONS)
+        return WRITE + EVALUATE;
+    return WRITE + READ + (EVALUATE + STORE) / times;
+}
+
+/* Where V and D of all tiles may lie in the workspace, 36/16 of both images. */
+static bool may_share(const AqWinogradWeight *w, const AqTarget *target)
+{
+    enum { FEW = 256 };
+    const AqTiles *t = &w->tiles;
+    int64_t tiles = t->samples * t->down * t->along;
+    int64_t channels = w->image[0].channels + w->image[1].channels;
+    return tiles <= FEW && 4 * AQ_POINTS * tiles * channels <= target->l3;
+}
+
+/* Register tiles of a block, so that the next begins where a vector does. */
+static int64_t block_step(const AqWinogradWeight *w)
+{
+    int64_t step = 1;
+    while (step * w->tile_rows % w->vector)
+        step++;
+    return step;
+}
+
+/* What a task holds, in L2: its sums, and V and D of a pass that are its own.
+ */
+static bool fits(const AqWinogradWeight *w, const AqTarget *target,
+                 const Blocks *b)
+{
+    int64_t rows = b->rows * w->tile_rows, columns = b->strips * w->columns;
+    int64_t sums = 4 * AQ_POINTS * rows * columns;
+    int64_t own = b->shared ? 0 : 4 * AQ_POINTS * b->tiles * (rows + columns);
+    return sums <= target->l2 && own <= target->l2;
+}
+
+/* Cycles of all tasks; of threads there may be any number. */
 static double cost(const AqWinogradWeight *w, const Blocks *b)
 {
-    enum { THREADS = 4 };
-    double tasks = (double)(aq_ceil_div(w->row_tiles, b->rows) *
-                            aq_ceil_div(w->strips, b->strips) * b->slices);
-    double even = (double)w->row_tiles /
-                  (double)(aq_ceil_div(w->row_tiles, b->rows) * b->rows) *
-                  (double)w->strips /
-                  (double)(aq_ceil_div(w->strips, b->strips) * b->strips);
-    double traffic = 10.0 / (double)(b->rows * w->tile_rows) +
-                     10.0 / (double)(b->strips * w->columns);
-    double slices =
-        b->slices == 1 ? 0 : 48.0 * (double)b->slices / (double)w->n_tiles;
-    return (1 + traffic + slices) * (1 + THREADS / (2 * tasks)) /
-           (0.5 + 0.5 * even);
+    static const double product = 0.5, sum = 2, back = 5, join = 10;
+    AqTiles t = w->tiles;
+    aq_tiles_cut(&t, b->tiles);
+    int64_t passes = aq_ceil_div(t.blocks, b->slices);
+    int64_t slices = aq_ceil_div(t.blocks, passes);
+    int64_t down = times_of(w, b, AQ_WINOGRAD_DY);
+    int64_t across = times_of(w, b, AQ_WINOGRAD_X);
+    double tiles = (double)(t.samples * t.down * t.along);
+    double lanes = (double)w->vector;
+    double rows = (double)(w->row_tiles * w->tile_rows);
+    double columns = (double)(w->strips * w->columns);
+    double vectors = AQ_POINTS * rows * columns / lanes;
+    double even = (double)w->row_tiles / (double)(down * b->rows) *
+                  (double)w->strips / (double)(across * b->strips);
+    double tile =
+        vectors * (product + sum / (double)(t.unit_block * t.across)) +
+        rows / lanes * (double)across * cost_of_tile(w, b, AQ_WINOGRAD_X) +
+        columns / lanes * (double)down * cost_of_tile(w, b, AQ_WINOGRAD_DY);
+    double slice = vectors * (slices > 1 ? back + join : back);
+    return (tiles * tile + (double)slices * slice) *
+           aq_idle(slices * down * across) * (0.75 + 0.25 / even);
 }
 
 static Blocks choose(const AqWinogradWeight *w, const AqTarget *target)
 {
-    enum { TILES = 16, PASS = 128, LEAST_SLICE = 64 };
-    int64_t panel = w->panel / w->tile_rows;
-    int64_t tile = 4 * AQ_POINTS * w->tile_rows * w->columns;
-    Blocks best = {TILES, 1, 1, 1, PASS};
+    enum { MOST_SLICES = 16 };
+    static const int64_t tiles[] = {8, 16, 32, 64, 128};
+    Blocks best = {0};
     double least = -1;
-    for (int64_t i = 1; i <= aq_ceil_div(w->row_tiles, panel); i++)
-        for (int64_t j = 1; j <= w->strips; j++) {
-            Blocks b = {.tiles = TILES, .pass = PASS, .strips = j};
-            b.rows = AQ_MIN(i * panel, w->row_tiles);
-            if (b.rows * j * tile > target->l2 && (i > 1 || j > 1))
-                break;
-            for (b.slices = 1;
-                 b.slices == 1 || b.slices * LEAST_SLICE <= w->n_tiles;
-                 b.slices *= 2) {
-                double now = cost(w, &b);
-                if (least < 0 || now < least)
-                    best = b;
-                least = least < 0 ? now : AQ_MIN(least, now);
-            }
-        }
+    for (int i = 0; i < AQ_COUNT(tiles) * 2; i++)
+        for (int64_t rows = 0; rows < w->row_tiles; rows += block_step(w))
+            for (int64_t strips = 1; strips <= w->strips; strips++)
+                for (int64_t s = 1; s <= MOST_SLICES; s *= 2) {
+                    Blocks b = {.tiles = tiles[i / 2],
+                                .rows =
+                                    AQ_MIN(rows + block_step(w), w->row_tiles),
+                                .strips = strips,
+                                .slices = s,
+                                .shared = i % 2};
+                    if (!fits(w, target, &b) ||
+                        (b.shared && !may_share(w, target)))
+                        break;
+                    double now = cost(w, &b);
+                    if (least < 0 || now < least)
+                        best = b;
+                    least = least < 0 ? now : AQ_MIN(least, now);
+                }
     return best;
+}
+
+/* An operand becomes an image in the workspace. */
+static void set_first(Weight *f, int which)
+{
+    AqWinogradWeight *w = &f->w;
+    AqTileImage *im = &w->image[which];
+    const AqType *type = operand_type(f, which);
+    AqView view = aq_row_major_view(0, type);
+    w->first[which] =
+        aq_operand_of(f->k->kernel->body, f->k->node->inputs[which]);
+    aq_place_first(&w->first[which], &f->workspace);
+    im->buffer = w->work_buffer;
+    im->sn = view.stride[0];
+    im->sh = view.stride[1];
+    im->sw = view.stride[2];
 }
 
 static void set_blocks(Weight *f)
@@ -91,32 +179,66 @@ static void set_blocks(Weight *f)
     AqWinogradWeight *w = &f->w;
     const AqKernel *kernel = f->k->kernel;
     Blocks b = choose(w, kernel->target);
-    int64_t *field[] = {&b.tiles, &b.rows, &b.strips, &b.slices, &b.pass};
+    int64_t *field[] = {&b.tiles, &b.rows, &b.strips, &b.slices};
     for (int i = 0; i < AQ_COUNT(field); i++)
         *field[i] =
             AQ_MAX(aq_attr_at(kernel->node, AQ_KEY_BLOCKS, i, *field[i]), 1);
+    b.shared = aq_attr_at(kernel->node, AQ_KEY_BLOCKS, 4, b.shared) != 0;
     aq_tiles_cut(&w->tiles, b.tiles);
+    w->pass = w->tiles.unit_block * w->tiles.across;
     w->row_block = AQ_MIN(b.rows, w->row_tiles);
     w->strip_block = AQ_MIN(b.strips, w->strips);
-    w->slice = aq_ceil_div(w->n_tiles, b.slices);
-    w->slices = aq_ceil_div(w->n_tiles, w->slice);
-    w->pass = b.pass;
+    w->slice = aq_ceil_div(w->tiles.blocks, b.slices);
+    w->slices = aq_ceil_div(w->tiles.blocks, w->slice);
+    w->shared = b.shared;
+    for (int i = 0; i < AQ_WINOGRAD_IMAGES && !b.shared; i++)
+        if (w->image[i].buffer < 0 && times_of(w, &b, i) > MOST_EVALUATIONS)
+            set_first(f, i);
+}
+
+/* Floats that a task needs of a pixel of x, at most. */
+static int64_t most_channels(const AqWinogradWeight *w)
+{
+    int64_t most = 0, from, to;
+    for (int64_t row = 0; row < w->row_tiles; row += w->row_block) {
+        int64_t end = AQ_MIN(row + w->row_block, w->row_tiles);
+        aq_winograd_channels(w, row, end, &from, &to);
+        most = AQ_MAX(most, to - from);
+    }
+    return most;
 }
 
 static void set_room(Weight *f)
 {
     AqWinogradWeight *w = &f->w;
-    int64_t tile = w->tile_rows * w->columns, rows = 0;
-    w->v_point = aq_point_stride(w->panels * w->n_tiles * w->panel);
-    w->d_point = aq_point_stride(w->strips * w->n_tiles * w->columns);
+    int64_t tile = w->tile_rows * w->columns, taps = AQ_WINOGRAD_TAPS * tile;
+    int64_t rows = 0, down = aq_ceil_div(w->row_tiles, w->row_block);
+    int64_t across = aq_ceil_div(w->strips, w->strip_block);
+    AqTileImage image[] = {w->image[0], w->image[1]};
+    image[AQ_WINOGRAD_X].channels = most_channels(w);
+    image[AQ_WINOGRAD_DY].channels =
+        AQ_MIN(w->strip_block * w->columns, image[AQ_WINOGRAD_DY].channels);
+    for (int i = 0; i < AQ_WINOGRAD_IMAGES; i++)
+        rows = AQ_MAX(rows, aq_rows_floats(&image[i], &w->tiles));
+    w->v_tile = aq_point_stride(image[AQ_WINOGRAD_X].channels);
+    w->v_point = aq_point_stride(w->pass * w->v_tile);
+    w->d_row = AQ_MIN(
+        w->columns, aq_round_up(w->image[AQ_WINOGRAD_DY].channels, w->vector));
+    w->d_strip = w->pass * w->d_row;
+    w->d_point = aq_point_stride(w->strip_block * w->d_strip);
+    w->v_pass = AQ_POINTS * w->v_point;
+    w->d_pass = AQ_POINTS * w->d_point;
     w->m_point = aq_point_stride(w->row_block * w->strip_block * tile);
-    for (int i = 0; i < 2; i++)
-        rows = AQ_MAX(rows, aq_rows_floats(&w->image[i], &w->tiles));
-    int64_t taps = AQ_WINOGRAD_TAPS * tile;
-    f->scratch = AQ_MAX(rows, AQ_POINTS * w->m_point + taps);
-    w->d_at = AQ_POINTS * w->v_point;
-    w->sums_at = w->d_at + AQ_POINTS * w->d_point;
-    f->workspace = w->sums_at;
+    f->scratch = AQ_POINTS * w->m_point;
+    int64_t *room = w->shared ? &f->workspace : &f->scratch;
+    w->v_at = *room;
+    *room += w->v_pass * (w->shared ? down * w->tiles.blocks : 1);
+    w->d_at = *room;
+    *room += w->d_pass * (w->shared ? across * w->tiles.blocks : 1);
+    w->taps_at = f->scratch;
+    w->rows_at = w->taps_at + aq_point_stride(taps);
+    f->scratch = AQ_MAX(w->rows_at + (w->shared ? 0 : rows), rows);
+    w->sums_at = f->workspace;
     if (w->slices > 1)
         f->workspace += w->slices * w->row_tiles * w->strips * taps;
     int64_t slots = 0;
@@ -128,7 +250,6 @@ static void set_room(Weight *f)
 
 static void analyse(Weight *f, const AqContractKernel *k)
 {
-    enum { PANEL_VECTORS = 3 }; /* a multiple of every height of a tile */
     AqPacking packing;
     *f = (Weight){.k = k};
     AqWinogradWeight *w = &f->w;
@@ -138,13 +259,15 @@ static void analyse(Weight *f, const AqContractKernel *k)
     w->vector = packing.vector;
     w->columns = packing.columns;
     w->strips = aq_ceil_div(w->image[AQ_WINOGRAD_DY].channels, w->columns);
-    w->panel = PANEL_VECTORS * w->vector;
-    w->panels = aq_ceil_div(w->image[AQ_WINOGRAD_X].channels, w->panel);
     w->tile_rows = aq_tile_rows(k->kernel->target);
     w->row_tiles = aq_ceil_div(w->image[AQ_WINOGRAD_X].channels, w->tile_rows);
     set_blocks(f);
     set_room(f);
-    f->tasks[STAGE_TILES] = 2 * w->tiles.blocks;
+    f->tasks[STAGE_FIRST] = w->first[0].tasks + w->first[1].tasks;
+    f->tasks[STAGE_TILES] =
+        w->shared ? w->tiles.blocks * (aq_ceil_div(w->row_tiles, w->row_block) +
+                                       aq_ceil_div(w->strips, w->strip_block))
+                  : 0;
     f->tasks[STAGE_RUN] = aq_ceil_div(w->row_tiles, w->row_block) *
                           aq_ceil_div(w->strips, w->strip_block) * w->slices;
     f->tasks[STAGE_JOIN] = w->slices > 1 ? w->row_tiles * w->strips : 0;
@@ -155,21 +278,35 @@ AqStatus aq_winograd_weight_layout(const AqContractKernel *k,
 {
     Weight f;
     analyse(&f, k);
-    *layout = (AqKernelLayout){.workspace = f.workspace * 4 + 64,
-                               .scratch = f.scratch * 4};
+    *layout = (AqKernelLayout){.scratch = f.scratch * 4};
     for (int i = 0; i < STAGES; i++)
         if (f.tasks[i] > 0)
             layout->tasks[layout->n_stages++] = f.tasks[i];
+    if (f.workspace > 0)
+        layout->workspace = f.workspace * 4 + 64; /* to be aligned */
     return error->status;
 }
 
 /* ---- units ---- */
 
+static AqStatus link_first(AqCodePlan *plan, const Weight *f, AqError *error)
+{
+    for (int i = 0; i < AQ_WINOGRAD_IMAGES; i++) {
+        size_t leaf = offsetof(AqWinogradWeight, first) +
+                      (size_t)i * sizeof(AqOperand) +
+                      offsetof(AqOperand, evaluate);
+        if (f->w.first[i].tasks > 0 &&
+            aq_contract_link_evaluate(plan, f->k, i, true, leaf, error))
+            return error->status;
+    }
+    return AQ_OK;
+}
+
 static AqStatus link_tiles(AqCodePlan *plan, const Weight *f, AqError *error)
 {
     static const AqTransform transforms[] = {AQ_TRANSFORM_INPUT,
                                              AQ_TRANSFORM_GRADIENT};
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < AQ_WINOGRAD_IMAGES; i++) {
         size_t image =
             offsetof(AqWinogradWeight, image) + (size_t)i * sizeof(AqTileImage);
         size_t leaf = offsetof(AqWinogradWeight, transform) +
@@ -206,7 +343,8 @@ static AqStatus link_storing(AqCodePlan *plan, const Weight *f, AqError *error)
 
 static AqStatus link_run(AqCodePlan *plan, const Weight *f, AqError *error)
 {
-    if (link_micro(plan, f, error) ||
+    if ((!f->w.shared && link_tiles(plan, f, error)) ||
+        link_micro(plan, f, error) ||
         aq_winograd_link_transform(plan, AQ_TRANSFORM_WEIGHT_GRADIENT,
                                    offsetof(AqWinogradWeight, transform_back),
                                    error))
@@ -217,21 +355,22 @@ static AqStatus link_run(AqCodePlan *plan, const Weight *f, AqError *error)
 AqStatus aq_winograd_weight_plan(AqCodePlan *plan, const AqContractKernel *k,
                                  AqError *error)
 {
+    static AqTaskFn *const run[] = {
+        aq_winograd_weight_first, aq_winograd_weight_tiles,
+        aq_winograd_weight_run, aq_winograd_weight_join};
+    static AqStatus (*const link[])(AqCodePlan *, const Weight *, AqError *) = {
+        link_first, link_tiles, link_run, link_storing};
     Weight f;
     analyse(&f, k);
-    if (aq_code_plan_c_stage(plan, aq_winograd_weight_tiles, &f.w,
-                             sizeof f.w) ||
-        link_tiles(plan, &f, error) ||
-        aq_code_plan_c_stage(plan, aq_winograd_weight_run, &f.w, sizeof f.w) ||
-        link_run(plan, &f, error))
-        return error->status ? error->status : AQ_NO_MEMORY;
-    if (f.tasks[STAGE_JOIN] > 0 &&
-        (aq_code_plan_c_stage(plan, aq_winograd_weight_join, &f.w,
-                              sizeof f.w) ||
-         link_storing(plan, &f, error)))
-        return error->status ? error->status : AQ_NO_MEMORY;
-    if (f.tasks[STAGE_SUMS] == 0)
-        return AQ_OK;
-    return aq_sums_plan(plan, &f.w.storing.sums, &f.w.sums, 1,
-                        f.tasks[STAGE_SUMS], error);
+    for (int i = 0; i < STAGE_SUMS; i++) {
+        if (f.tasks[i] == 0)
+            continue;
+        if (aq_code_plan_c_stage(plan, run[i], &f.w, sizeof f.w) ||
+            link[i](plan, &f, error))
+            return error->status ? error->status : AQ_NO_MEMORY;
+    }
+    return f.tasks[STAGE_SUMS]
+               ? aq_sums_plan(plan, &f.w.storing.sums, &f.w.sums, 1,
+                              f.tasks[STAGE_SUMS], error)
+               : AQ_OK;
 }

@@ -32,20 +32,13 @@ static bool is_plain_3x3(const AqContractFacts *f, const AqTarget *target)
 }
 
 /* Many terms of a sum, whatever the columns: 128 -> 3 channels at 32x32 take
- * 62 GFLOP/s rather than 23, 3 -> 128 142 rather than 187.
- *
- * The weight gradient keeps all tiles of both images in the workspace. */
+ * 62 GFLOP/s rather than 23, 3 -> 128 142 rather than 187. */
 static bool wins_winograd(const AqContractFacts *f, const AqTarget *target)
 {
-    enum { FEW = 16, POINTS = 36, TILE = 4, MOST_BYTES = 64 << 20 };
-    int64_t tiles = f->images;
+    enum { FEW = 16 };
     (void)target;
-    for (int d = 0; d < 2; d++)
-        tiles *= (f->y_size[d] + TILE - 1) / TILE;
-    bool fits = f->op != AQ_OP_conv2d_weight_gradient ||
-                4 * POINTS * tiles * (f->in + f->out) <= MOST_BYTES;
     bool in = f->op != AQ_OP_conv2d_input_gradient, out = f->op != AQ_OP_conv2d;
-    return (!in || f->in >= FEW) && (!out || f->out >= FEW) && fits;
+    return (!in || f->in >= FEW) && (!out || f->out >= FEW);
 }
 
 /* ---- blas: plain products, by a library ---- */

@@ -14,7 +14,7 @@
 
 static AqGraph *small_unet(void)
 {
-    const AqSetting small[] = {{"channels", "16"}, {"mults", "1,2"},
+    const AqSetting small[] = {{"channels", "32"}, {"mults", "1,2"},
                                {"blocks", "1"},    {"groups", "4"},
                                {"attention", "8"}, {"zero_init", "false"}};
     return aq_test_training(

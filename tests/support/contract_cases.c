@@ -371,9 +371,13 @@ void aq_suite_winograd(AqSuite *s, int direction, int operands, int epilogue)
     set_attrs(&c, 1);
     AqSuiteKernel *k = add_conv(s, &c, direction, operands, epilogue);
     if (below(s, 3)) {
-        int64_t block[] = {1 + below(s, 40), 1 + below(s, 4), 8 + below(s, 80),
-                           below(s, 2), below(s, 2)};
-        memcpy(k->block, block, sizeof block);
+        /* of a weight gradient: tiles, rows, strips, slices, shared */
+        static const int64_t first[][5] = {{1, 1, 8, 0, 0}, {1, 1, 1, 1, 0}};
+        static const int64_t count[][5] = {{40, 4, 80, 2, 2},
+                                           {40, 24, 3, 4, 2}};
+        bool weight = direction == 2;
+        for (int i = 0; i < 5; i++)
+            k->block[i] = first[weight][i] + below(s, count[weight][i]);
         k->blocks = aq_ints(AQ_KEY_BLOCKS, k->block, 5);
     }
     end_kernel(s, k);
