@@ -19,13 +19,13 @@ typedef struct Cost {
 } Cost;
 
 static const Cost costs[] = {
-    {AQ_OP_conv2d, "winograd", 2.2, 4.4, 0},
-    {AQ_OP_conv2d_input_gradient, "winograd", 2.25, 2.3, 0},
-    {AQ_OP_conv2d_weight_gradient, "winograd", 2.0, 6.0, 0},
+    {AQ_OP_conv2d, "winograd", 2.6, 3.4, 0},
+    {AQ_OP_conv2d_input_gradient, "winograd", 2.7, 1.6, 0},
+    {AQ_OP_conv2d_weight_gradient, "winograd", 2.4, 6.0, 0},
     {AQ_OP_conv2d, NULL, 0.5, 0.35, 0},
     {AQ_OP_conv2d_input_gradient, NULL, 0.38, 0, 9},
     {AQ_OP_conv2d_weight_gradient, NULL, 0.42, 0.9, 1},
-    {AQ_OP_matmul, NULL, 0.53, 0.83, 0},
+    {AQ_OP_matmul, NULL, 0.53, 0.83, 3},
     {AQ_OP_attention, NULL, 0.41, 0, 7},
     {AQ_OP_attention_gradient, NULL, 0.38, 0, 18},
 };
