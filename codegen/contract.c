@@ -174,8 +174,7 @@ AqStatus aq_contract_link_storing(AqCodePlan *plan, const AqContractKernel *k,
 }
 
 AqStatus aq_contract_link_evaluate(AqCodePlan *plan, const AqContractKernel *k,
-                                   int which, bool part, size_t offset,
-                                   AqError *error)
+                                   int which, size_t offset, AqError *error)
 {
     AqOperandCode *code = AQ_NEW(aq_code_plan_arena(plan), AqOperandCode);
     if (!code)
@@ -185,9 +184,8 @@ AqStatus aq_contract_link_evaluate(AqCodePlan *plan, const AqContractKernel *k,
     AqText key = {0};
     aq_text_printf(&key, "operand %d ", which);
     aq_kernel_key(k->kernel, &key);
-    int unit = aq_code_plan_unit(
-        plan, part ? "part" : "operand", key.data, key.length,
-        part ? aq_emit_evaluate_part : aq_emit_evaluate, code);
+    int unit = aq_code_plan_unit(plan, "operand", key.data, key.length,
+                                 aq_emit_evaluate, code);
     aq_text_free(&key);
     return aq_contract_link(plan, offset, unit, error);
 }

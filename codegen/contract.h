@@ -74,15 +74,11 @@ typedef void AqPanelFn(const float *from, int64_t from_stride, float *to,
  * vector; what lies in columns from `rows` on is finite and not used. */
 typedef void AqTransposeFn(const float *from, int64_t from_stride, float *to,
                            int64_t rows, int64_t count);
-/* The operand at `index` and on: whole rows, which follow each other along the
- * last dimension but one. */
+/* The operand at `index` and on: `columns` columns of rows which follow each
+ * other along the last dimension but one, and in `to` lie `stride` apart.  They
+ * begin at a multiple of the vector, and end at one or with the row. */
 typedef void AqEvaluateFn(void *const *buffers, const int64_t *index, float *to,
-                          int64_t rows);
-/* The same of `columns` columns, rows of `to` lying `stride` apart.  They begin
- * at a multiple of the vector, and end at one or with the row. */
-typedef void AqEvaluatePartFn(void *const *buffers, const int64_t *index,
-                              float *to, int64_t stride, int64_t rows,
-                              int64_t columns);
+                          int64_t stride, int64_t rows, int64_t columns);
 /* The results where the contraction's value at `index` and on is in the tile:
  * rows along the last dimension but one, `step` apart.  What is reduced is
  * taken into `sums`, a strip's columns of a slot (see AqSums) in which `taken`
@@ -122,7 +118,6 @@ typedef struct AqOperandCode {
     AqId node;
 } AqOperandCode;
 AqStatus aq_emit_evaluate(AqEmit *e, const void *operand_code);
-AqStatus aq_emit_evaluate_part(AqEmit *e, const void *operand_code);
 
 /* contract_store.c */
 typedef struct AqStoreCode {
@@ -172,11 +167,9 @@ AqStatus aq_contract_link_micros(AqCodePlan *plan, const AqMicroKey *like,
                                  const bool *used, int64_t n,
                                  const AqTarget *target, size_t micros,
                                  AqError *error);
-/* The leaf that evaluates operand `which`: an AqEvaluateFn, or with `part` an
- * AqEvaluatePartFn. */
+/* The leaf that evaluates operand `which`: an AqEvaluateFn. */
 AqStatus aq_contract_link_evaluate(AqCodePlan *plan, const AqContractKernel *k,
-                                   int which, bool part, size_t offset,
-                                   AqError *error);
+                                   int which, size_t offset, AqError *error);
 
 /* ---- the normal form ---- */
 
@@ -230,7 +223,7 @@ typedef enum AqOperandPlace {
 
 /* An operand as rows: all dimensions but the last. */
 typedef struct AqOperand {
-    AqEvaluatePartFn *evaluate;
+    AqEvaluateFn *evaluate;
     int32_t place, rank;
     int64_t at; /* AQ_FIRST: floats into the workspace */
     int64_t dim[AQ_MAX_RANK];

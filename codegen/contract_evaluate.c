@@ -224,17 +224,6 @@ static Evaluation evaluation_of(AqEmit *e, const AqOperandCode *code)
 
 AqStatus aq_emit_evaluate(AqEmit *e, const void *context)
 {
-    LLVMTypeRef parameters[] = {e->pointer, e->pointer, e->pointer, e->i64};
-    aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
-    Evaluation v = evaluation_of(e, context);
-    if (begin_evaluation(&v))
-        return e->error->status;
-    return evaluate_rows(&v, param(e, 3),
-                         aq_i64(e, v.type->dim[v.type->rank - 1]));
-}
-
-AqStatus aq_emit_evaluate_part(AqEmit *e, const void *context)
-{
     LLVMTypeRef parameters[] = {e->pointer, e->pointer, e->pointer,
                                 e->i64,     e->i64,     e->i64};
     aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));

@@ -321,7 +321,7 @@ static AqStatus link_evaluate(AqCodePlan *plan, const Contract *k, int which,
     size_t at = offsetof(AqContraction, operand) +
                 (size_t)which * sizeof(AqOperand) +
                 offsetof(AqOperand, evaluate);
-    return aq_contract_link_evaluate(plan, k->k, which, true, at, error);
+    return aq_contract_link_evaluate(plan, k->k, which, at, error);
 }
 
 /* ---- stages ---- */

@@ -84,8 +84,7 @@ AqStatus aq_winograd_link_image(AqCodePlan *plan, const AqContractKernel *k,
 {
     if (im->buffer < 0)
         return aq_contract_link_evaluate(
-            plan, k, which, true, offset + offsetof(AqTileImage, evaluate),
-            error);
+            plan, k, which, offset + offsetof(AqTileImage, evaluate), error);
     return aq_contract_link(
         plan, offset + offsetof(AqTileImage, copy),
         aq_code_plan_unit(plan, "copy", "", 0, aq_emit_copy, NULL), error);
@@ -388,7 +387,7 @@ static AqStatus link_stage(AqCodePlan *plan, const Forward *f, int stage,
     switch (stage) {
     case STAGE_EVALUATE:
         return aq_contract_link_evaluate(
-            plan, f->k, 1, true, offsetof(AqWinograd, weights.evaluate), error);
+            plan, f->k, 1, offsetof(AqWinograd, weights.evaluate), error);
     case STAGE_WEIGHTS:
         return link_weights(plan, &f->w, error);
     case STAGE_TILES:

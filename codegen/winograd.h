@@ -56,7 +56,7 @@ AqStatus aq_winograd_link_transform(AqCodePlan *plan, AqTransform transform,
 /* An image (N, H, W, C), or some channels of it, from a multiple of the vector
  * to another or to the last, and how its tiles are numbered. */
 typedef struct AqTileImage {
-    AqEvaluatePartFn *evaluate; /* NULL: read from `buffer` where it lies */
+    AqEvaluateFn *evaluate; /* NULL: read from `buffer` where it lies */
     AqCopyFn *copy;
     int64_t buffer, base;             /* floats into the buffer */
     int64_t sn, sh, sw;               /* floats from sample, row, pixel on */

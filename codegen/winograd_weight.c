@@ -296,7 +296,7 @@ static AqStatus link_first(AqCodePlan *plan, const Weight *f, AqError *error)
                       (size_t)i * sizeof(AqOperand) +
                       offsetof(AqOperand, evaluate);
         if (f->w.first[i].tasks > 0 &&
-            aq_contract_link_evaluate(plan, f->k, i, true, leaf, error))
+            aq_contract_link_evaluate(plan, f->k, i, leaf, error))
             return error->status;
     }
     return AQ_OK;
