@@ -12,6 +12,7 @@
 #include "frontend/dsl/dsl.h"
 #include "tests/support/bench.h"
 #include "tests/support/folder.h"
+#include "tests/support/models.h"
 #include "tests/support/programs.h"
 #include "tests/support/random_graph.h"
 
@@ -105,25 +106,12 @@ static void check_same(const AqText *a, const AqText *b)
     assert_memory_equal(a->data, b->data, a->length);
 }
 
-static AqGraph *training(const char *model, const AqSetting *settings, int n,
-                         AqTask task, AqOptimizer optimizer)
-{
-    AqError error = {0};
-    task.model = aq_builtin_find(model, &error);
-    task.settings = settings;
-    task.n_settings = n;
-    AqGraph *g = aq_training_graph(&task, &optimizer, NULL, &error);
-    if (!g)
-        fail_msg("%s", error.text);
-    return g;
-}
-
 static AqGraph *nano_unet(void)
 {
     const AqSetting nano[] = {{"channels", "16"}, {"mults", "1,2"},
                               {"blocks", "1"},    {"groups", "4"},
                               {"attention", "4"}, {"zero_init", "false"}};
-    return training(
+    return aq_test_training(
         "ddpm_unet", nano, AQ_COUNT(nano),
         (AqTask){.batch = 3, .height = 8, .width = 8, .channels = 3},
         (AqOptimizer){.rate = {.base = 1e-3}, .ema = 0.99, .clip = 1});
@@ -132,9 +120,9 @@ static AqGraph *nano_unet(void)
 static AqGraph *points(void)
 {
     const AqSetting small[] = {{"width", "24"}, {"blocks", "2"}};
-    return training("mlp2d", small, AQ_COUNT(small),
-                    (AqTask){.batch = 7, .channels = 2},
-                    (AqOptimizer){.rate = {.base = 1e-3}, .ema = 0.9});
+    return aq_test_training("mlp2d", small, AQ_COUNT(small),
+                            (AqTask){.batch = 7, .channels = 2},
+                            (AqOptimizer){.rate = {.base = 1e-3}, .ema = 0.9});
 }
 
 /* ---- against the interpreter ---- */
