@@ -7,23 +7,10 @@ enum { MOST_STRIP = 64, LINE = 16 };
 
 /* ---- what is reduced ---- */
 
-/* The reduction behind an output, or NULL; 1: the m2 of moments. */
-static const AqNode *reduction_of(const AqGraph *body, AqId id, int *component)
-{
-    const AqNode *node = aq_node(body, id);
-    *component = 0;
-    if (node->op == AQ_OP_result) {
-        *component = (int)aq_attr_int(node, AQ_KEY_INDEX, 0);
-        node = aq_node(body, node->inputs[0]);
-    }
-    return node->op == AQ_OP_reduce_sum || node->op == AQ_OP_moments ? node
-                                                                     : NULL;
-}
-
 bool aq_is_sum(const AqGraph *body, AqId output)
 {
     int component;
-    return reduction_of(body, output, &component) != NULL;
+    return aq_reduction_of(body, output, &component) != NULL;
 }
 
 static AqSum *add_sum(AqSums *s, const AqNode *node)
@@ -51,12 +38,12 @@ AqStatus aq_sums_find(const AqKernel *kernel, AqId id, AqSums *s,
     for (int i = 0; i < body->n_outputs; i++) {
         int component;
         const AqNode *node =
-            reduction_of(body, body->outputs[i].node, &component);
+            aq_reduction_of(body, body->outputs[i].node, &component);
         if (!node)
             continue;
         int kept = type->rank - 1 - aq_attr(node, AQ_KEY_AXES)->count;
         AqSum *sum = add_sum(s, node);
-        if (!sum || kept < 0 || kept > 1 ||
+        if (!sum || node->op == AQ_OP_reduce_max || kept < 0 || kept > 1 ||
             !aq_same_shape(type, &aq_node(body, node->inputs[0])->type))
             return aq_fail(error, AQ_INTERNAL,
                            "contract kernel %%%d: these reductions cannot be "

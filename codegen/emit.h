@@ -39,6 +39,9 @@ typedef struct AqKernelKind {
 AqStatus aq_kernel_of(const AqGraph *graph, AqId id, const AqTarget *target,
                       AqKernel *kernel, AqError *error);
 const AqKernelKind *aq_kernel_kind(const AqKernel *kernel, AqError *error);
+/* The reduction that an output of a body shows, or NULL; *component is 1 for
+ * the m2 of moments. */
+const AqNode *aq_reduction_of(const AqGraph *body, AqId id, int *component);
 
 /* One row a kind; each file defines its own. */
 extern const AqKernelKind aq_kind_map, aq_kind_contract, aq_kind_attend,

@@ -34,6 +34,19 @@ const AqKernelKind *aq_kernel_kind(const AqKernel *kernel, AqError *error)
     return NULL;
 }
 
+const AqNode *aq_reduction_of(const AqGraph *body, AqId id, int *component)
+{
+    const AqNode *node = aq_node(body, id);
+    *component = 0;
+    if (node->op == AQ_OP_result) {
+        *component = (int)aq_attr_int(node, AQ_KEY_INDEX, 0);
+        node = aq_node(body, node->inputs[0]);
+    }
+    bool reduces = node->op == AQ_OP_reduce_sum ||
+                   node->op == AQ_OP_reduce_max || node->op == AQ_OP_moments;
+    return reduces ? node : NULL;
+}
+
 AqStatus aq_kernel_layout(const AqGraph *graph, AqId id, const AqTarget *target,
                           AqKernelLayout *layout, AqError *error)
 {

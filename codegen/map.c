@@ -13,24 +13,6 @@ static AqStatus refuse(const AqKernel *kernel, AqError *error, const char *why)
                    kernel->node->file, kernel->node->line, kernel->id, why);
 }
 
-static bool is_reduction(AqOp op)
-{
-    return op == AQ_OP_reduce_sum || op == AQ_OP_reduce_max ||
-           op == AQ_OP_moments;
-}
-
-/* The reduction that an output shows, or NULL. */
-static const AqNode *reduction_of(const AqGraph *body, AqId id, int *component)
-{
-    const AqNode *node = aq_node(body, id);
-    *component = 0;
-    if (node->op == AQ_OP_result) {
-        *component = (int)aq_attr_int(node, AQ_KEY_INDEX, 0);
-        node = aq_node(body, node->inputs[0]);
-    }
-    return is_reduction(node->op) ? node : NULL;
-}
-
 static bool same_axes(const AqMap *map, const AqNode *node)
 {
     bool reduced[AQ_MAX_RANK] = {false};
@@ -90,7 +72,7 @@ static AqStatus find_outputs(const AqKernel *kernel, AqMap *map, AqError *error)
     for (int i = 0; i < body->n_outputs; i++) {
         int component;
         AqId id = body->outputs[i].node;
-        const AqNode *node = reduction_of(body, id, &component);
+        const AqNode *node = aq_reduction_of(body, id, &component);
         if (!node)
             map->outputs[map->n_outputs++] = (AqMapOutput){id, -1, 0};
         else if (add_reduction(kernel, map, node, component, error))
