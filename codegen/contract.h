@@ -22,6 +22,8 @@
  *
  * Form "rows": the grid is m, (ty, tx, j) is k (forward, input gradient, a b).
  * Form "k":    the grid is k, (ty, tx, j) is m (weight gradient, a^T b).
+ * There A is read where it lies, or, a matrix that meets many columns, turned
+ * into rows.
  * B is a matrix: element (k, n) is at ty * b_ty + tx * b_tx + j * b_j + n * b_n
  * with k = (ty, tx, j), and b_n or b_j is one. */
 #ifndef AQ_CODEGEN_CONTRACT_H
@@ -37,6 +39,7 @@ enum {
     AQ_MOST_VECTORS = 4,     /* of a register tile */
     AQ_FIRST_FLOATS = 32768, /* that one task evaluates */
     AQ_PACK_K = 512,         /* rows of k that one task of packing takes */
+    AQ_TURNED_ROWS = 48,     /* of whole tiles and of whole vectors */
 };
 
 typedef enum AqPanel {
@@ -70,10 +73,11 @@ typedef void AqCopyFn(const float *from, int64_t from_stride, float *to,
 /* The same into a strip of B: a row of `to` is that of a tile, zeros follow. */
 typedef void AqPanelFn(const float *from, int64_t from_stride, float *to,
                        int64_t rows, int64_t count);
-/* to[k * columns + r] = from[r * from_stride + k], k < count, a multiple of the
- * vector; what lies in columns from `rows` on is finite and not used. */
+/* to[k * to_stride + r] = from[r * from_stride + k], k < count, a multiple of
+ * the vector; r goes on to the columns of a tile: what lies there from `rows`
+ * on is finite and not used. */
 typedef void AqTransposeFn(const float *from, int64_t from_stride, float *to,
-                           int64_t rows, int64_t count);
+                           int64_t to_stride, int64_t rows, int64_t count);
 /* The operand at `index` and on: `columns` columns of rows which follow each
  * other along the last dimension but one, and in `to` lie `stride` apart.  They
  * begin at a multiple of the vector, and end at one or with the row. */
@@ -271,6 +275,7 @@ typedef struct AqContraction {
     int64_t tile_block, strip_block, slices, strips;
     int64_t b_place;
     int64_t tap_lists; /* lists of segments that are kept at a time */
+    bool turned; /* form "k": A is copied to rows, AQ_TURNED_ROWS at a time */
     int64_t panel_floats, sums_floats; /* of the scratch; B's strips follow */
     int64_t partial_floats;            /* of one slice */
     int64_t tasks[5];                  /* first, pack, run, reduce, sums */
@@ -297,8 +302,9 @@ static inline int aq_packed_height(int64_t rows, int tile_rows)
  * read beyond.) */
 static inline int aq_tile_height(const AqContraction *c, int64_t rows)
 {
-    return c->panel == AQ_PANEL_ROWS ? aq_packed_height(rows, c->tile_rows)
-                                     : (int)AQ_MIN(rows, c->tile_rows);
+    return c->panel == AQ_PANEL_ROWS || c->turned
+               ? aq_packed_height(rows, c->tile_rows)
+               : (int)AQ_MIN(rows, c->tile_rows);
 }
 
 static inline float *aq_workspace(const AqContraction *c, void *const *buffers)
@@ -336,6 +342,10 @@ void aq_pack_rows(const AqContraction *c, const AqPart *p, const float *image,
  */
 void aq_find_segments(const AqPart *p, int64_t tap, int64_t k0, int64_t k1,
                       AqSegments *segments);
+/* Form "k": `rows` rows of A, whose terms lie `stride` apart from `from` on,
+ * AQ_ROW floats apart. */
+void aq_turn_rows(const AqPacking *packing, const float *from, int64_t stride,
+                  int64_t terms, int64_t rows, float *to);
 /* Columns of a strip, k in k0 .. k1-1, into [k][tile_columns]. */
 void aq_pack_b(const AqPacking *packing, const AqPart *p, const float *matrix,
                int64_t strip, int64_t k0, int64_t k1, float *panel);
@@ -347,6 +357,8 @@ void aq_image_rows(const AqImageGrid *im, int64_t m0, int64_t m1, int64_t *from,
 
 /* ---- contract_operand.c ---- */
 
+/* One tap: points of the grid are rows of the operand, in their order. */
+bool aq_is_direct(const AqImageGrid *im);
 /* The operand `node`, AQ_FIRST; without a place in the workspace. */
 AqOperand aq_operand_of(const AqGraph *body, AqId node);
 /* The place: at `*floats`, which grow by it. */

@@ -344,10 +344,36 @@ static AqSegments *segments_of(const Pass *pass, int64_t tap, bool keep)
     return list;
 }
 
+/* Form "k", tiles whose A is copied: AQ_TURNED_ROWS rows at a time. */
+static void run_turned(const Pass *pass)
+{
+    const AqContraction *c = pass->c;
+    const AqPart *p = pass->task->part;
+    float *rows = pass->panel;
+    int64_t tiles = AQ_TURNED_ROWS / c->tile_rows;
+    int64_t stride = p->a.mx * p->a.sw;
+    for (int64_t first = pass->task->tile0; first < pass->task->tile1;
+         first += tiles) {
+        int64_t end = AQ_MIN(first + tiles, pass->task->tile1);
+        int64_t row = first * c->tile_rows;
+        aq_turn_rows(&c->packing, pass->image + pass->k0 * stride + row, stride,
+                     pass->k1 - pass->k0, AQ_MIN(AQ_TURNED_ROWS, p->m - row),
+                     rows);
+        for (int64_t tile = first; tile < end; tile++)
+            run_tile(pass, tile, rows + (tile - first) * c->tile_rows * AQ_ROW,
+                     NULL);
+    }
+}
+
 static void run_pass(const Pass *pass)
 {
     const AqContraction *c = pass->c;
     const AqPart *p = pass->task->part;
+    if (c->turned) {
+        pack_room(pass);
+        run_turned(pass);
+        return;
+    }
     AqSegments *lists = (AqSegments *)pass->panel;
     bool keep = c->tap_lists == p->groups;
     pack_room(pass);

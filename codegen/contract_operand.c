@@ -16,8 +16,7 @@
 
 /* ---- where ---- */
 
-/* Points of the grid are rows of the operand, in their order. */
-static bool is_direct(const AqImageGrid *im)
+bool aq_is_direct(const AqImageGrid *im)
 {
     return im->th == 1 && im->tw == 1 && im->my == 1 && im->mx == 1 &&
            im->oy == 0 && im->ox == 0 && im->grid_h == im->height &&
@@ -42,7 +41,7 @@ void aq_settle_operands(AqContraction *c, const bool expression[2])
     AqOperand *a = &c->operand[0], *b = &c->operand[1];
     if (expression[0] && p->a.sw == a->width && p->a.channels <= a->width) {
         bool direct = c->panel == AQ_PANEL_ROWS && c->n_parts == 1 &&
-                      is_direct(&p->a) && on_vectors(c, a, c->a_batch);
+                      aq_is_direct(&p->a) && on_vectors(c, a, c->a_batch);
         a->place = direct ? AQ_IN_PANEL : AQ_IN_WINDOW;
     }
     if (expression[1] && c->panel == AQ_PANEL_K && p->b_n == 1 &&

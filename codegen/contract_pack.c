@@ -124,10 +124,11 @@ static void transpose_square(AqEmit *e, LLVMValueRef *square)
 AqStatus aq_emit_transpose(AqEmit *e, const void *context)
 {
     (void)context;
-    LLVMTypeRef parameters[] = {e->pointer, e->i64, e->pointer, e->i64, e->i64};
+    LLVMTypeRef parameters[] = {e->pointer, e->i64, e->pointer,
+                                e->i64,     e->i64, e->i64};
     aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
     int columns = aq_tile_columns(e->target), lanes = e->lanes;
-    LLVMValueRef last = LLVMBuildSub(e->builder, param(e, 3), aq_i64(e, 1), "");
+    LLVMValueRef last = LLVMBuildSub(e->builder, param(e, 4), aq_i64(e, 1), "");
     LLVMValueRef from[64]; /* rows that are not there repeat the last one */
     for (int r = 0; r < columns; r++) {
         LLVMValueRef row = aq_i64(e, r);
@@ -137,9 +138,8 @@ AqStatus aq_emit_transpose(AqEmit *e, const void *context)
         from[r] = float_at_row(e, param(e, 0), row, param(e, 1));
     }
     AqLoop loop;
-    aq_loop_begin(e, &loop, aq_i64(e, 0), param(e, 4), lanes);
-    LLVMValueRef to =
-        float_at_row(e, param(e, 2), loop.counter, aq_i64(e, columns));
+    aq_loop_begin(e, &loop, aq_i64(e, 0), param(e, 5), lanes);
+    LLVMValueRef to = float_at_row(e, param(e, 2), loop.counter, param(e, 3));
     for (int r0 = 0; r0 < columns; r0 += lanes) {
         LLVMValueRef square[64];
         for (int i = 0; i < lanes; i++)
@@ -148,7 +148,8 @@ AqStatus aq_emit_transpose(AqEmit *e, const void *context)
         transpose_square(e, square);
         for (int i = 0; i < lanes; i++)
             aq_store(e, square[i],
-                     float_at(e, to, aq_i64(e, (int64_t)i * columns + r0)));
+                     float_at(e, float_at_row(e, to, aq_i64(e, i), param(e, 3)),
+                              aq_i64(e, r0)));
     }
     aq_loop_end(e, &loop);
     LLVMBuildRetVoid(e->builder);

@@ -163,6 +163,14 @@ void aq_image_rows(const AqImageGrid *im, int64_t m0, int64_t m1, int64_t *from,
     *to = AQ_MAX(*from, *to);
 }
 
+void aq_turn_rows(const AqPacking *s, const float *from, int64_t stride,
+                  int64_t terms, int64_t rows, float *to)
+{
+    for (int64_t k = 0; k < terms; k += s->columns)
+        s->transpose(from + k * stride, stride, to + k, AQ_ROW,
+                     AQ_MIN(s->columns, terms - k), rows);
+}
+
 /* b_j = 1: columns of the strip lie along k. */
 static void transpose_run(const AqPacking *s, const AqPart *p,
                           const float *from, int64_t count, int64_t columns,
@@ -170,7 +178,7 @@ static void transpose_run(const AqPacking *s, const AqPart *p,
 {
     int64_t whole = count - count % s->vector;
     if (whole)
-        s->transpose(from, p->b_n, to, columns, whole);
+        s->transpose(from, p->b_n, to, s->columns, columns, whole);
     for (int64_t k = whole; k < count; k++)
         for (int64_t n = 0; n < s->columns; n++)
             to[k * s->columns + n] = n < columns ? from[n * p->b_n + k] : 0;

@@ -71,14 +71,30 @@ static AqStatus form(Contract *k, AqError *error)
     return AQ_OK;
 }
 
+/* Form "k": whether A can be turned into rows, as those of one tap, which lie
+ * at one distance and which whole vectors fill. */
+static bool can_turn(const AqContraction *c)
+{
+    enum { TERMS = 64, STRIPS = 2 };
+    const AqPart *p = c->parts;
+    const AqImageGrid *im = &p->a;
+    return p->n >= STRIPS * c->tile_columns && c->panel == AQ_PANEL_K &&
+           aq_is_direct(im) && im->sh == im->width * im->sw &&
+           im->sn == im->height * im->sh && p->m % c->vector == 0 &&
+           p->k >= TERMS;
+}
+
 /* B is best read where it lies, strip by strip, but for rows that are far apart
- * next to an A that is read in place as well.  Transposed, it is packed once
- * for all tasks where there are many. */
+ * next to an A that is read in place as well; next to one that is turned, each
+ * task packs it.  Transposed, it is packed once for all tasks where there are
+ * many. */
 static int64_t place_of_b(const AqContraction *c, const AqBlocks *b,
                           int64_t stride)
 {
     enum { FAR = 1024, FEW_BLOCKS = 2 };
     int64_t m = 0;
+    if (c->turned)
+        return AQ_B_TASK;
     for (const AqPart *p = c->parts; p < c->parts + c->n_parts; p++)
         m = AQ_MAX(m, p->m);
     if (stride && (c->panel == AQ_PANEL_ROWS || stride <= FAR))
@@ -149,7 +165,9 @@ static void set_scratch(Contract *k, bool again)
     AqContraction *c = k->c;
     int64_t tile = (int64_t)c->tile_rows * c->tile_columns;
     c->panel_floats = (int64_t)AQ_ROW * c->tile_rows;
-    if (c->panel == AQ_PANEL_K) {
+    if (c->turned) {
+        c->panel_floats = (int64_t)AQ_TURNED_ROWS * AQ_ROW;
+    } else if (c->panel == AQ_PANEL_K) {
         int64_t list = sizeof(AqSegments) + AQ_KC * sizeof(AqSegment);
         c->tap_lists = AQ_MIN(c->parts[0].groups, AQ_MOST_TAPS);
         c->panel_floats = aq_round_up(c->tap_lists * list / 4, 16);
@@ -202,11 +220,15 @@ static void set_sums(Contract *k)
 static void set_blocks(Contract *k)
 {
     AqContraction *c = k->c;
+    c->turned = can_turn(c);
     AqBlocks b = blocks_of(k);
     aq_contract_leaves(k->k, &c->packing, &c->storing);
     c->strips = aq_ceil_div(c->parts[0].n, c->tile_columns);
     c->strip_block = AQ_MIN(aq_ceil_div(b.columns, c->tile_columns), c->strips);
     c->tile_block = aq_ceil_div(b.rows, c->tile_rows);
+    if (c->turned)
+        c->tile_block =
+            aq_round_up(c->tile_block, AQ_TURNED_ROWS / c->tile_rows);
     c->b_place = b.b_place;
     c->slices = b.slices;
     int64_t most_tiles = 1;
@@ -290,8 +312,9 @@ static AqStatus link_micro(AqCodePlan *plan, const Contract *k, AqError *error)
     const AqContraction *c = k->c;
     bool used[AQ_MOST_ROWS + 1] = {false};
     mark_heights(c, used);
-    AqMicroKey like = {.panel = c->panel,
-                       .row = c->panel == AQ_PANEL_ROWS ? AQ_ROW : 0};
+    bool in_place = c->panel == AQ_PANEL_K && !c->turned;
+    AqMicroKey like = {.panel = in_place ? AQ_PANEL_K : AQ_PANEL_ROWS,
+                       .row = in_place ? 0 : AQ_ROW};
     return aq_contract_link_micros(plan, &like, used, c->parts[0].n,
                                    k->kernel->target,
                                    offsetof(AqContraction, micro), error);
@@ -345,6 +368,9 @@ static AqStatus link_stage(AqCodePlan *plan, const Contract *k, int stage,
             break;
         if (c->b_place != AQ_B_SHARED)
             link_packing(plan, c, error);
+        if (c->turned)
+            aq_contract_link_packing(plan, false,
+                                     offsetof(AqContraction, packing), error);
         break;
     default:
         link_storing(plan, k, error);

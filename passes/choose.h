@@ -16,6 +16,7 @@ typedef struct AqContractFacts {
     /* operands are arguments, perhaps in another shape; the kernel's only
      * result is the contraction's value */
     bool plain_operands, plain_result;
+    bool by_terms; /* matmul: a's rows are terms, as in a weight's gradient */
     /* of an operand that is computed while it is read: the operations of an
      * element, an exponential being several; else 0 */
     int evaluation[2];

@@ -7,12 +7,14 @@
  *
  *   traffic   a block of R rows and C columns brings B from beyond L2 once for
  *             R rows, fetched ahead, and A once for C columns (and taps), which
- *             is copied besides: 1 + 5/R + 24/(C taps)
+ *             is copied besides: 1 + 5/R + 24/(C taps).  A weight's gradient
+ *             without taps copies both, A turned: 1 + 18/R + 40/C
  *   operands  that are computed while they are read: A's elements once for C
  *             columns, B's for R rows, an operation costing as much as 4 that
  *             are multiplied or added
  *   ends      the last round of two or of four threads may not be full, and
- *             tasks do not end together: 1 + idle + 2 / tasks
+ *             tasks do not end together: 1 + idle + 2 / tasks; where both are
+ *             copied only 1 / tasks, so few and large ones
  *   tasks     each costs about as much as 100 thousand operations
  *   slices    sums are written and read again: 1 + 70 slices / k
  */
@@ -23,14 +25,16 @@ enum {
     MOST_SLICES = 16,
     TASK_OPERATIONS = 100000,
     THREADS = 4, /* assumed at most, whatever there will be */
+    TURNED = 48, /* rows of A that are turned at a time */
 };
 
 /* The contraction as products of (m, k) by (k, n). */
 typedef struct Shape {
     int64_t products;
     int64_t m, n, k;      /* of the largest */
-    int64_t tiles;        /* register tiles along m */
+    int64_t tile, tiles;  /* rows that are not divided, such along m */
     int64_t taps;         /* that read A once; others copy it for each */
+    bool turned;          /* A's rows are terms, and are turned into columns */
     double evaluation[2]; /* of all elements of A, of B, once */
 } Shape;
 
@@ -89,6 +93,7 @@ static Shape shape_of(const AqContractFacts *f, int64_t tile_rows)
     Shape s;
     if (f->op == AQ_OP_matmul) {
         s = (Shape){f->batches, f->m, f->n, f->k, .taps = 1};
+        s.turned = f->by_terms;
     } else if (f->op == AQ_OP_conv2d_input_gradient) {
         s = input_gradient_shape(f);
     } else {
@@ -98,9 +103,12 @@ static Shape shape_of(const AqContractFacts *f, int64_t tile_rows)
         s = (Shape){f->groups, pixels, out, taps * in, .taps = 1};
         if (f->op == AQ_OP_conv2d_weight_gradient)
             s = (Shape){f->groups, taps * in, out, pixels, .taps = taps};
+        s.turned = f->op == AQ_OP_conv2d_weight_gradient && taps == 1 &&
+                   f->stride[0] * f->stride[1] == 1;
     }
     set_evaluation(f, &s);
-    s.tiles = s.taps * aq_ceil_div(s.m / s.taps, tile_rows);
+    s.tile = s.turned ? TURNED : tile_rows;
+    s.tiles = s.taps * aq_ceil_div(s.m / s.taps, s.tile);
     return s;
 }
 
@@ -113,12 +121,12 @@ static bool fits(const AqTarget *target, const Blocks *b)
     return 4 * floats <= (int64_t)target->l2 * 5 / 8;
 }
 
-static double ends(int64_t tasks)
+static double ends(int64_t tasks, double uneven)
 {
     double idle = 0;
     for (int64_t threads = 2; threads <= THREADS; threads += 2)
         idle += (double)(aq_ceil_div(tasks, threads) * threads - tasks) / 2;
-    return 1 + (idle + 2) / (double)tasks;
+    return 1 + (idle + uneven) / (double)tasks;
 }
 
 static double cost(const Shape *s, const Blocks *b)
@@ -127,13 +135,15 @@ static double cost(const Shape *s, const Blocks *b)
                     aq_ceil_div(s->n, b->columns) * b->slices;
     double k = (double)AQ_MAX(s->k, 1);
     double work = 2.0 * (double)s->products * (double)s->m * (double)s->n * k;
-    double traffic = 1 + 5.0 / (double)AQ_MIN(b->rows, s->m) +
-                     24.0 / (double)(AQ_MIN(b->columns, s->n) * s->taps);
+    double of_b = s->turned ? 18 : 5, of_a = s->turned ? 40 : 24;
+    double traffic = 1 + of_b / (double)AQ_MIN(b->rows, s->m) +
+                     of_a / (double)(AQ_MIN(b->columns, s->n) * s->taps);
     double sums = b->slices == 1 ? 0 : 70.0 * (double)b->slices / k;
     double evaluation =
         s->evaluation[0] * (double)aq_ceil_div(s->n, b->columns) +
         s->evaluation[1] * (double)aq_ceil_div(s->m, b->rows);
-    return (work * (traffic + sums) + evaluation) * ends(tasks) +
+    return (work * (traffic + sums) + evaluation) *
+               ends(tasks, s->turned ? 1 : 2) +
            (double)tasks * TASK_OPERATIONS / (double)AQ_MIN(tasks, THREADS);
 }
 
@@ -165,7 +175,7 @@ static void try_blocks(Search *search, int64_t rows, int64_t columns)
 /* The least costly way to cut tiles and strips into equal blocks. */
 static Blocks cheapest(const Shape *s, const AqTarget *target)
 {
-    int64_t rows = aq_tile_rows(target), columns = aq_tile_columns(target);
+    int64_t rows = s->tile, columns = aq_tile_columns(target);
     int64_t tiles = s->tiles, strips = AQ_MAX(aq_ceil_div(s->n, columns), 1);
     Search search = {.shape = s,
                      .target = target,

@@ -47,6 +47,7 @@ static void matmul_facts(const AqNode *node, const AqType *a,
     facts->m = node->type.dim[row];
     facts->n = node->type.dim[row + 1];
     facts->k = a->dim[aq_attr_int(node, AQ_KEY_TA, 0) ? row : row + 1];
+    facts->by_terms = aq_attr_int(node, AQ_KEY_TA, 0) != 0;
     facts->batches = 1;
     for (int d = 0; d < row; d++)
         facts->batches *= node->type.dim[d];

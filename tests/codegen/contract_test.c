@@ -33,6 +33,15 @@ static void many_taps(void **state)
     aq_suite_check(s);
 }
 
+static void long_sums(void **state)
+{
+    (void)state;
+    AqSuite *s = aq_suite_new(18);
+    for (int i = 0; i < 48; i++)
+        aq_suite_turned(s, i % 6, i / 6 % (i % 6 < 2 ? 4 : 2));
+    aq_suite_check(s);
+}
+
 static void moved_operands(void **state)
 {
     (void)state;
@@ -97,6 +106,7 @@ int main(void)
         cmocka_unit_test(plain_products),
         cmocka_unit_test(plain_convolutions),
         cmocka_unit_test(many_taps),
+        cmocka_unit_test(long_sums),
         cmocka_unit_test(moved_operands),
         cmocka_unit_test(prologues_and_epilogues),
         cmocka_unit_test(winograd_convolutions),

@@ -282,6 +282,28 @@ void aq_suite_matmul(AqSuite *s, int operands, int epilogue)
     end_kernel(s, k);
 }
 
+/* As the gradient of a layer's weights: long sums over whole vectors of rows.
+ */
+void aq_suite_turned(AqSuite *s, int operands, int epilogue)
+{
+    static const int64_t rows[] = {16, 32, 48, 80, 96, 144};
+    static const int64_t columns[] = {33, 128, 130, 192, 200};
+    AqSuiteKernel *k = begin_kernel(s);
+    int batches = below(s, 4) == 0, rank = batches + 2;
+    int64_t m = rows[below(s, AQ_COUNT(rows))];
+    int64_t n = columns[below(s, AQ_COUNT(columns))];
+    k->k = 64 + below(s, 600);
+    AqType a = {.element = AQ_F32, .rank = rank, .dim = {2}}, b = a;
+    a.dim[rank - 2] = b.dim[rank - 2] = k->k;
+    a.dim[rank - 1] = m;
+    b.dim[rank - 1] = n;
+    AqId x = operand(s, k, a, operands);
+    AqId y = operand(s, k, b, operands ? (int)below(s, 4) : 0);
+    results(k, aq_matmul_node(k->body, x, y, true, false), epilogue);
+    some_blocks(s, k);
+    end_kernel(s, k);
+}
+
 typedef struct Conv {
     AqType x, w, y;
     AqAttr attrs[4];

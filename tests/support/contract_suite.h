@@ -13,7 +13,7 @@
 
 #include "tests/support/bench.h"
 
-enum { AQ_SUITE_CASES = 400, AQ_SUITE_INPUTS = 8 };
+enum { AQ_SUITE_CASES = 400, AQ_SUITE_INPUTS = 12 };
 
 /* A kernel under construction: args of the body beside inputs of the graph. */
 typedef struct AqSuiteKernel {
@@ -39,6 +39,7 @@ typedef struct AqSuite {
 AqSuite *aq_suite_new(uint64_t seed);
 /* Each adds one kernel. */
 void aq_suite_matmul(AqSuite *s, int operands, int epilogue);
+void aq_suite_turned(AqSuite *s, int operands, int epilogue);
 void aq_suite_conv(AqSuite *s, int direction, int operands, int epilogue);
 void aq_suite_winograd(AqSuite *s, int direction, int operands, int epilogue);
 void aq_suite_many_taps(AqSuite *s, int i); /* i < 6 */
