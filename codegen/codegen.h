@@ -80,7 +80,7 @@ void aq_code_free(AqCode *code); /* no thread may be inside it */
 
 /* ---- version.c ---- */
 
-/* Adds a line for LLVM and one for OpenBLAS. */
+/* LLVM, OpenBLAS and the processor, a line each. */
 void aq_code_versions(AqText *text);
 
 #endif

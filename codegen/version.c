@@ -1,8 +1,9 @@
-/* Which libraries machine code comes from. */
+/* Which libraries machine code comes from, and what processor this is. */
 #include "codegen/contract.h"
 
 #include <llvm-c/Core.h>
 #include <llvm-c/Target.h>
+#include <llvm-c/TargetMachine.h>
 
 void aq_code_versions(AqText *text)
 {
@@ -15,4 +16,7 @@ void aq_code_versions(AqText *text)
 #endif
     aq_text_printf(text, "LLVM %u.%u.%u\n", major, minor, patch);
     aq_text_printf(text, "%s\n", aq_blas_version());
+    char *processor = LLVMGetHostCPUName();
+    aq_text_printf(text, "processor %s, by LLVM's names\n", processor);
+    LLVMDisposeMessage(processor);
 }

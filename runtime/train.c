@@ -192,6 +192,8 @@ static AqStatus intermediate(AqTrain *t)
 
 static AqStatus run_steps(AqTrain *t)
 {
+    if (t->options->steps == 0 && t->session->seconds <= 0)
+        fprintf(stderr, "until   Ctrl-C, which leaves a checkpoint\n");
     t->began = t->interval_began = aq_seconds();
     t->first_step = t->state.step;
     aq_progress_begin(&t->progress);

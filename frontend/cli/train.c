@@ -15,7 +15,9 @@ static const AqCliOption options[] = {
     {"size", "N|HxW", "pictures are resized and cropped to it (default 32)"},
     {"channels", "1|3|4", "grey, RGB or RGBA (default 3)"},
     {"batch", "N", "pictures or points a step (default 16, 256 points)"},
-    {"steps", "N", "stop after so many steps, all stretches together"},
+    {"steps", "N",
+     "stop after so many steps, all stretches together (default: with neither "
+     "these nor a time, at Ctrl-C)"},
     {"minutes", "M", "stop this stretch after so long"},
     {"hours", "H", "the same in hours"},
     {"set", "NAME=VALUE",
@@ -108,6 +110,10 @@ static AqStatus read_data(AqCli *cli, AqRunOptions *run)
     if (aq_cli_given(cli, "labels")) {
         run->classes = count_classes(cli, run);
         run->label_dropout = aq_cli_real(cli, "label-dropout", 0.1, 0, 0.99);
+    } else if (aq_cli_given(cli, "label-dropout")) {
+        return aq_fail(&cli->error, AQ_BAD_INPUT,
+                       "--label-dropout hides the classes of --labels: give "
+                       "both, or neither");
     }
     return cli->error.status;
 }
@@ -128,9 +134,6 @@ static AqStatus read_options(AqCli *cli, AqRunOptions *run)
     aq_cli_optimizer(cli, (double)run->steps, &run->optimizer);
     aq_cli_settings(cli, run->settings, AQ_COUNT(run->settings),
                     &run->n_settings);
-    if (!cli->error.status && run->steps == 0 && seconds_of(cli) <= 0)
-        aq_fail(&cli->error, AQ_BAD_INPUT,
-                "say when to stop: --steps, --minutes or --hours");
     return cli->error.status ? cli->error.status : read_data(cli, run);
 }
 

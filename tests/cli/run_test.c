@@ -223,13 +223,15 @@ static void test_points(void **state)
     "while test $(wc -l <" name "/metrics.csv || echo 0) -lt 2; do sleep "     \
     "0.05; done 2>/dev/null; "
 
-static void check_stopped(const char *signal_name)
+static void check_stopped(const char *signal_name, const char *steps)
 {
     aq_shell("rm -rf long; %s " TRAIN
-             "--steps 1000000 --out long & pid=$!; " UNTIL_A_ROW(
+             "%s --out long & pid=$!; " UNTIL_A_ROW(
                  "long") "kill -%s $pid; wait $pid; echo $?",
-             AQ_PROGRAM, signal_name);
+             AQ_PROGRAM, steps, signal_name);
     assert_string_equal(aq_printed(), "130\n");
+    assert_int_equal(strstr(aq_complained(), "\nuntil   Ctrl-C") != NULL,
+                     !*steps);
     const char *said = strstr(aq_complained(), "\nstopped after step ");
     assert_non_null(said);
     int step = atoi(said + strlen("\nstopped after step "));
@@ -244,8 +246,8 @@ static void check_stopped(const char *signal_name)
 static void test_ctrl_c(void **state)
 {
     (void)state;
-    check_stopped("INT");
-    check_stopped("TERM");
+    check_stopped("INT", "--steps 1000000");
+    check_stopped("TERM", ""); /* the default: until it is stopped */
 }
 
 /* While the large model is being compiled. */
