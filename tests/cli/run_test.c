@@ -225,8 +225,7 @@ static void test_points(void **state)
 
 static void check_stopped(const char *signal_name, const char *steps)
 {
-    aq_shell("rm -rf long; %s " TRAIN
-             "%s --out long & pid=$!; " UNTIL_A_ROW(
+    aq_shell("rm -rf long; %s " TRAIN "%s --out long & pid=$!; " UNTIL_A_ROW(
                  "long") "kill -%s $pid; wait $pid; echo $?",
              AQ_PROGRAM, steps, signal_name);
     assert_string_equal(aq_printed(), "130\n");

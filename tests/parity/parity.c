@@ -1,10 +1,11 @@
-/* parity [--interpret] FOLDER...
+/* parity [--interpret | --direct] FOLDER...
  *
  * Each folder holds a model of diffusers and numbers computed with it: one
  * step (output, loss, gradient of every tensor) and, where there is a
  * train.json, ten steps of an optimizer.  We build the same model, load the
  * same weights and compare.  Exits with 1 if anything is off by more than the
- * limits of tests/golden/README.md. */
+ * limits of tests/golden/README.md.  --interpret: in double precision;
+ * --direct: compiled, without Winograd. */
 #include "tests/parity/parity.h"
 
 #include <math.h>
@@ -306,10 +307,14 @@ int main(int count, char **words)
             runner.interpret = true;
             continue;
         }
+        if (strcmp(words[i], "--direct") == 0) {
+            runner.algorithm = "gemm";
+            continue;
+        }
         failed += !check_folder(words[i], &runner);
         folders++;
     }
     if (!folders)
-        fprintf(stderr, "usage: parity [--interpret] FOLDER...\n");
+        fprintf(stderr, "usage: parity [--interpret | --direct] FOLDER...\n");
     return failed || !folders ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -43,6 +43,7 @@ double off_by(const double *a, const double *b, int64_t count);
 /* Runs graphs: by the interpreter, or compiled for this machine. */
 typedef struct Runner {
     bool interpret;
+    const char *algorithm; /* of every contraction that it suits, or NULL */
     AqPool *pool;
     AqMemory *memory;
     AqCompiled *compiled; /* the last graph */

@@ -25,7 +25,7 @@ static bool uses_winograd(const AqGraph *kernels)
 static void compile(Runner *r, const AqGraph *graph, AqError *error)
 {
     AqPoolOptions threads = {0};
-    AqProgramSettings settings = {0};
+    AqProgramSettings settings = {.passes.algorithm = r->algorithm};
     runner_end(r);
     r->graph = graph;
     r->pool = aq_pool_new(&threads, error);
