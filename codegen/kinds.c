@@ -42,9 +42,7 @@ const AqNode *aq_reduction_of(const AqGraph *body, AqId id, int *component)
         *component = (int)aq_attr_int(node, AQ_KEY_INDEX, 0);
         node = aq_node(body, node->inputs[0]);
     }
-    bool reduces = node->op == AQ_OP_reduce_sum ||
-                   node->op == AQ_OP_reduce_max || node->op == AQ_OP_moments;
-    return reduces ? node : NULL;
+    return aq_op_info[node->op].facts & AQ_REDUCES ? node : NULL;
 }
 
 AqStatus aq_kernel_layout(const AqGraph *graph, AqId id, const AqTarget *target,

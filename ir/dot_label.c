@@ -33,7 +33,7 @@ DotKind aq_dot_kind(const AqGraph *graph, AqId id)
         return DOT_POINTWISE;
     if (info->attributes & 1u << AQ_KEY_STREAM)
         return DOT_RANDOM;
-    if (info->attributes & 1u << AQ_KEY_AXES)
+    if (info->facts & AQ_REDUCES)
         return DOT_REDUCTION;
     bool plain = info->facts & AQ_MOVES || info->inputs == 0 ||
                  info->lowering == AQ_LOWER_none;

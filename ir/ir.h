@@ -58,6 +58,7 @@ enum {
     AQ_HAS_RESULTS = 16,
     AQ_INTEGERS = 32,
     AQ_EXPENSIVE = 64,
+    AQ_REDUCES = 128,
 };
 
 typedef enum AqLowering {

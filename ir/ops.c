@@ -12,6 +12,7 @@ enum { /* the words of the column `facts` */
        RESULTS = AQ_HAS_RESULTS,
        INTEGERS = AQ_INTEGERS,
        EXPENSIVE = AQ_EXPENSIVE,
+       REDUCES = AQ_REDUCES,
 };
 
 enum { /* the words of the column `attributes` */

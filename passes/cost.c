@@ -69,12 +69,9 @@ static double pointwise(const AqGraph *body)
         unsigned facts = aq_op_info[node->op].facts;
         AqId like = node->n_inputs ? node->inputs[0] : id;
         double count = (double)aq_elements(&aq_node(body, like)->type);
-        bool reduces = node->op == AQ_OP_reduce_sum ||
-                       node->op == AQ_OP_reduce_max ||
-                       node->op == AQ_OP_moments;
         if (node->op == AQ_OP_random)
             sum += RANDOM * (double)aq_elements(&node->type);
-        else if (facts & AQ_POINTWISE || reduces)
+        else if (facts & (AQ_POINTWISE | AQ_REDUCES))
             sum += count * (facts & AQ_EXPENSIVE ? EXPENSIVE : PLAIN);
     }
     return sum;

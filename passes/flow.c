@@ -79,12 +79,11 @@ static bool is_reduced(const AqGraph *body, int index)
     while (aq_node(body, id)->op == AQ_OP_reshape)
         id = aq_node(body, id)->inputs[0];
     const AqNode *node = aq_node(body, id);
-    if (node->op == AQ_OP_result) {
-        AqOp op = aq_node(body, node->inputs[0])->op;
-        return op == AQ_OP_moments || (op == AQ_OP_attention &&
-                                       aq_attr_int(node, AQ_KEY_INDEX, 0) == 1);
-    }
-    return node->op == AQ_OP_reduce_sum || node->op == AQ_OP_reduce_max;
+    int64_t which = aq_attr_int(node, AQ_KEY_INDEX, 0);
+    if (node->op == AQ_OP_result)
+        node = aq_node(body, node->inputs[0]);
+    return (aq_op_info[node->op].facts & AQ_REDUCES) ||
+           (node->op == AQ_OP_attention && which == 1);
 }
 
 static void keep_all(Builder *b)

@@ -67,8 +67,7 @@ static void find_leaves(Fuse *f, FuseGroup *group, AqId v)
 
 static bool is_reduction(const AqNode *node)
 {
-    return node->op == AQ_OP_reduce_sum || node->op == AQ_OP_reduce_max ||
-           node->op == AQ_OP_moments;
+    return aq_op_info[node->op].facts & AQ_REDUCES;
 }
 
 /* The node whose loops give v: moments behind a result, v otherwise. */

@@ -52,12 +52,6 @@ static bool is_constant(const Fuse *f, AqId id)
     return op == AQ_OP_const || op == AQ_OP_table || op == AQ_OP_iota;
 }
 
-static bool is_reduction(AqOp op)
-{
-    return op == AQ_OP_reduce_sum || op == AQ_OP_reduce_max ||
-           op == AQ_OP_moments;
-}
-
 AqId aq_fuse_base(const Fuse *f, AqId id)
 {
     while (f->role[id] == ROLE_ALIAS && node_of(f, id)->op == AQ_OP_reshape)
@@ -122,7 +116,7 @@ static void store_fixed(Fuse *f, AqId id)
     if (has_fact(f, id, AQ_SOURCE))
         f->role[id] = ROLE_SOURCE;
     else if (kind == AQ_LOWER_contract || node->op == AQ_OP_result ||
-             kind == AQ_LOWER_scatter || is_reduction(node->op) ||
+             kind == AQ_LOWER_scatter || has_fact(f, id, AQ_REDUCES) ||
              kind == AQ_LOWER_attend)
         f->role[id] = ROLE_RESULT;
     if (kind == AQ_LOWER_attend || kind == AQ_LOWER_scatter)
@@ -226,7 +220,7 @@ static uint64_t root_key(const Fuse *f, AqId user)
     const AqNode *node = node_of(f, user);
     if (f->absorbed[user] >= 0)
         return (uint64_t)f->absorbed[user];
-    if (!is_reduction(node->op))
+    if (!has_fact(f, user, AQ_REDUCES))
         return (uint64_t)user;
     struct {
         AqType type;
