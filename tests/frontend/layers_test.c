@@ -1,6 +1,5 @@
-/* Operations and layers against plain loops. */
-#include "frontend/dsl/dsl.h"
-#include "tests/support/bench.h"
+/* Layers against plain loops. */
+#include "tests/support/tensors.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -8,246 +7,25 @@
 
 #include <cmocka.h>
 
-/* ---- help ---- */
-
-static AqTensor wrap(const AqBench *b, AqId id)
-{
-    return (AqTensor){b->g, id};
-}
-
-static AqTensor random_input(AqBench *b, const char *name, AqType type)
-{
-    return wrap(b, aq_bench_random(b, name, type));
-}
-
-/* Normal values for a parameter, bound by its name. */
-static const double *fill(AqBench *b, const char *name, int64_t count)
-{
-    double *data = AQ_NEW_ARRAY(b->arena, double, count);
-    for (int64_t i = 0; i < count; i++)
-        data[i] = aq_test_normal(&b->seed);
-    b->bindings[b->n_bindings++] = (AqBinding){name, data};
-    return data;
-}
-
-static const double *data_of(const AqBench *b, const char *name)
-{
-    for (int i = 0; i < b->n_bindings; i++)
-        if (strcmp(b->bindings[i].name, name) == 0)
-            return b->bindings[i].data;
-    fail_msg("no data called %s", name);
-    return NULL;
-}
-
-static void expect(AqBench *b, AqTensor y, const double *wanted, int64_t count)
-{
-    if (aq_graph_error(b->g))
-        fail_msg("%s", aq_graph_error(b->g));
-    assert_int_equal(aq_bench_count(b, y.id), count);
-    aq_bench_close(aq_bench_value(b, y.id), wanted, count, 1e-12);
-}
-
-static void expect_shape(AqTensor x, AqShape wanted)
-{
-    if (aq_graph_error(x.graph))
-        fail_msg("%s", aq_graph_error(x.graph));
-    AqShape shape = aq_shape(x);
-    assert_int_equal(shape.rank, wanted.rank);
-    for (int i = 0; i < shape.rank; i++)
-        assert_int_equal(shape.dim[i], wanted.dim[i]);
-}
-
-/* ---- pointwise ---- */
-
-static double gelu_tanh(double x)
-{
-    return x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))) / 2;
-}
-
-static double at_element(int which, double x)
-{
-    switch (which) {
-    case 0:
-        return x / (1 + exp(-x));
-    case 1:
-        return x * (1 + erf(x / sqrt(2))) / 2;
-    case 2:
-        return gelu_tanh(x);
-    case 3:
-        return x / (1 + exp(-1.702 * x));
-    case 4:
-        return log(1 + exp(x));
-    case 5:
-        return x * tanh(log(1 + exp(x)));
-    case 6:
-        return fmax(x, 0);
-    case 7:
-        return pow(x, 13);
-    case 8:
-        return pow(x, -3);
-    case 9:
-        return fmin(fmax(x, -0.5), 0.25);
-    default:
-        return 3 * x - 2;
-    }
-}
-
-static void activations(void **state)
-{
-    (void)state;
-    AqBench b = aq_bench_new(1);
-    AqTensor x = random_input(&b, "x", F32(50));
-    const double *in = data_of(&b, "x");
-    AqTensor y[] = {aq_silu(x),
-                    aq_gelu(x),
-                    aq_gelu_tanh(x),
-                    aq_quick_gelu(x),
-                    aq_softplus(x),
-                    aq_mish(x),
-                    aq_relu(x),
-                    aq_pow(x, 13),
-                    aq_pow(x, -3),
-                    aq_clamp(x, -0.5, 0.25),
-                    aq_shift(aq_scale(x, 3), -2)};
-    for (int k = 0; k < AQ_COUNT(y); k++) {
-        double wanted[50];
-        for (int i = 0; i < 50; i++)
-            wanted[i] = at_element(k, in[i]);
-        expect(&b, y[k], wanted, 50);
-    }
-    double ones[50];
-    for (int i = 0; i < 50; i++)
-        ones[i] = 1;
-    expect(&b, aq_pow(x, 0), ones, 50);
-    aq_bench_free(&b);
-}
-
-static void shapes_broadcast_as_in_numpy(void **state)
-{
-    (void)state;
-    AqBench b = aq_bench_new(2);
-    AqTensor x = random_input(&b, "x", F32(2, 1, 4));
-    AqTensor y = random_input(&b, "y", F32(3, 1));
-    AqTensor c = random_input(&b, "c", F32(4));
-    const double *xs = data_of(&b, "x"), *ys = data_of(&b, "y"),
-                 *cs = data_of(&b, "c");
-    double difference[24], chosen[24];
-    for (int i = 0; i < 24; i++) {
-        double xi = xs[i / 12 * 4 + i % 4], yi = ys[i / 4 % 3];
-        difference[i] = xi - yi;
-        chosen[i] = cs[i % 4] < yi ? xi : yi;
-    }
-    expect(&b, aq_subtract(x, y), difference, 24);
-    expect(&b, aq_select(aq_less(c, y), x, y), chosen, 24);
-    aq_bench_free(&b);
-}
-
-/* ---- reductions and movement ---- */
-
-static void reductions(void **state)
-{
-    (void)state;
-    AqBench b = aq_bench_new(3);
-    AqTensor x = random_input(&b, "x", F32(2, 3, 4));
-    const double *in = data_of(&b, "x");
-    double sum[3] = {0}, most[3] = {-9, -9, -9}, square[3] = {0}, variance[3];
-    double soft[24], log_soft[24];
-    for (int i = 0; i < 24; i++) {
-        int k = i / 4 % 3;
-        sum[k] += in[i];
-        square[k] += in[i] * in[i];
-        most[k] = fmax(most[k], in[i]);
-        double below = 0;
-        for (int j = 0; j < 4; j++)
-            below += exp(in[i / 4 * 4 + j]);
-        soft[i] = exp(in[i]) / below;
-        log_soft[i] = in[i] - log(below);
-    }
-    AqTensor y = aq_sum(x, .axes = AQ_AXES(-1, 0), .keep = true);
-    expect_shape(y, AQ_SHAPE(1, 3, 1));
-    expect(&b, y, sum, 3);
-    expect(&b, aq_max(x, .axes = AQ_AXES(0, 2)), most, 3);
-    AqMoments m = aq_moments(x, .axes = AQ_AXES(0, 2));
-    for (int k = 0; k < 3; k++) {
-        sum[k] /= 8;
-        variance[k] = square[k] / 8 - sum[k] * sum[k];
-    }
-    expect(&b, m.mean, sum, 3);
-    expect(&b, m.variance, variance, 3);
-    expect(&b, aq_mean(x, .axes = AQ_AXES(0, 2)), sum, 3);
-    expect(&b, aq_softmax(x, -1), soft, 24);
-    expect(&b, aq_log_softmax(x, 2), log_soft, 24);
-    expect_shape(aq_mean(x), AQ_SCALAR);
-    aq_bench_free(&b);
-}
-
-static void movement(void **state)
-{
-    (void)state;
-    AqBench b = aq_bench_new(4);
-    AqTensor x = random_input(&b, "x", F32(1, 2, 4, 3));
-    const double *in = data_of(&b, "x");
-    double large[1 * 4 * 8 * 3], pooled[1 * 1 * 2 * 3], cut[2 * 2 * 3];
-    for (int i = 0; i < AQ_COUNT(large); i++)
-        large[i] = in[(i / 24 / 2 * 4 + i / 3 % 8 / 2) * 3 + i % 3];
-    for (int i = 0; i < 6; i++) {
-        int column = i / 3 * 2, c = i % 3;
-        pooled[i] = (in[column * 3 + c] + in[(column + 1) * 3 + c] +
-                     in[(4 + column) * 3 + c] + in[(5 + column) * 3 + c]) /
-                    4;
-    }
-    for (int i = 0; i < AQ_COUNT(cut); i++)
-        cut[i] = in[(i / 6 * 4 + 1 + i / 3 % 2 * 2) * 3 + i % 3];
-    expect(&b, aq_enlarge(x, 2), large, AQ_COUNT(large));
-    expect(&b, aq_average_pool(x, 2), pooled, 6);
-    expect(&b, aq_slice(x, 2, 1, 2, .step = 2), cut, AQ_COUNT(cut));
-    expect_shape(aq_extend(x, 1, 2, 1), AQ_SHAPE(1, 5, 4, 3));
-    expect_shape(aq_reshape(x, AQ_SHAPE(2, -1)), AQ_SHAPE(2, 12));
-    expect_shape(aq_transpose(x, AQ_AXES(3, 0, -2, 1)), AQ_SHAPE(3, 1, 4, 2));
-    expect_shape(aq_concat(-1, x, x, x), AQ_SHAPE(1, 2, 4, 9));
-    aq_bench_free(&b);
-}
-
-static void products_share_a_matrix(void **state)
-{
-    (void)state;
-    AqBench b = aq_bench_new(5);
-    AqTensor x = random_input(&b, "x", F32(2, 3, 4));
-    AqTensor w = random_input(&b, "w", F32(5, 4));
-    AqTensor z = random_input(&b, "z", F32(1, 4, 5));
-    const double *xs = data_of(&b, "x"), *ws = data_of(&b, "w"),
-                 *zs = data_of(&b, "z");
-    double shared[30] = {0}, batched[30] = {0};
-    for (int i = 0; i < 30; i++)
-        for (int k = 0; k < 4; k++) {
-            shared[i] += xs[i / 5 * 4 + k] * ws[i % 5 * 4 + k];
-            batched[i] += xs[i / 5 * 4 + k] * zs[k * 5 + i % 5];
-        }
-    AqTensor y = aq_matmul(x, w, .transpose_b = true);
-    expect_shape(y, AQ_SHAPE(2, 3, 5));
-    expect(&b, y, shared, 30);
-    expect(&b, aq_matmul(x, z), batched, 30);
-    aq_bench_free(&b);
-}
-
 /* ---- layers ---- */
 
 static void linear(void **state)
 {
     (void)state;
     AqBench b = aq_bench_new(6);
-    AqTensor x = random_input(&b, "x", F32(2, 3, 4));
+    AqTensor x = aq_test_input(&b, "x", F32(2, 3, 4));
     AqTensor y = aq_linear(aq_sub(aq_root(b.g), "fc"), x, 5);
-    const double *w = fill(&b, "fc.weight", 20), *bias = fill(&b, "fc.bias", 5);
-    const double *in = data_of(&b, "x");
+    const double *w = aq_test_fill(&b, "fc.weight", 20),
+                 *bias = aq_test_fill(&b, "fc.bias", 5);
+    const double *in = aq_test_data(&b, "x");
     double wanted[30];
     for (int i = 0; i < 30; i++) {
         wanted[i] = bias[i % 5];
         for (int k = 0; k < 4; k++)
             wanted[i] += in[i / 5 * 4 + k] * w[k * 5 + i % 5];
     }
-    expect_shape(y, AQ_SHAPE(2, 3, 5));
-    expect(&b, y, wanted, 30);
+    aq_test_expect_shape(y, AQ_SHAPE(2, 3, 5));
+    aq_test_expect(&b, y, wanted, 30);
     const AqParamTable *table = aq_params(b.g);
     assert_int_equal(table->count, 2);
     assert_int_equal(table->at[0].file[0], 1);
@@ -288,18 +66,18 @@ static void plain_conv(const Conv *s, const double *x, const double *w,
 static void check_conv(Conv s, AqPadding given, int oh, int ow)
 {
     AqBench b = aq_bench_new(7);
-    AqTensor x = random_input(&b, "x", F32(s.n, s.h, s.w, s.c));
+    AqTensor x = aq_test_input(&b, "x", F32(s.n, s.h, s.w, s.c));
     AqTensor y =
         aq_conv2d(aq_root(b.g), x, s.o, .kernel = s.k, .stride = s.stride,
                   .dilation = s.dilation, .groups = s.groups, .padding = given);
     const double *w =
-        fill(&b, "weight", (int64_t)s.k * s.k * s.c / s.groups * s.o);
-    const double *bias = fill(&b, "bias", s.o);
-    expect_shape(y, AQ_SHAPE(s.n, oh, ow, s.o));
+        aq_test_fill(&b, "weight", (int64_t)s.k * s.k * s.c / s.groups * s.o);
+    const double *bias = aq_test_fill(&b, "bias", s.o);
+    aq_test_expect_shape(y, AQ_SHAPE(s.n, oh, ow, s.o));
     int64_t count = (int64_t)s.n * oh * ow * s.o;
     double *wanted = AQ_NEW_ARRAY(b.arena, double, count);
-    plain_conv(&s, data_of(&b, "x"), w, bias, oh, ow, wanted);
-    expect(&b, y, wanted, count);
+    plain_conv(&s, aq_test_data(&b, "x"), w, bias, oh, ow, wanted);
+    aq_test_expect(&b, y, wanted, count);
     aq_bench_free(&b);
 }
 
@@ -324,14 +102,16 @@ static void defaults_of_convolution(void **state)
 {
     (void)state;
     AqBench b = aq_bench_new(8);
-    AqTensor x = random_input(&b, "x", F32(1, 6, 8, 4));
+    AqTensor x = aq_test_input(&b, "x", F32(1, 6, 8, 4));
     AqScope s = aq_root(b.g);
-    expect_shape(aq_conv2d(aq_sub(s, "a"), x, 5), AQ_SHAPE(1, 6, 8, 5));
-    expect_shape(aq_upsample(aq_sub(s, "b"), x), AQ_SHAPE(1, 12, 16, 4));
-    expect_shape(aq_downsample(aq_sub(s, "c"), x, .channels = 3),
-                 AQ_SHAPE(1, 3, 4, 3));
-    expect_shape(aq_conv2d(aq_sub(s, "d"), x, 5, .no_bias = true, .zero = true),
-                 AQ_SHAPE(1, 6, 8, 5));
+    aq_test_expect_shape(aq_conv2d(aq_sub(s, "a"), x, 5), AQ_SHAPE(1, 6, 8, 5));
+    aq_test_expect_shape(aq_upsample(aq_sub(s, "b"), x),
+                         AQ_SHAPE(1, 12, 16, 4));
+    aq_test_expect_shape(aq_downsample(aq_sub(s, "c"), x, .channels = 3),
+                         AQ_SHAPE(1, 3, 4, 3));
+    aq_test_expect_shape(
+        aq_conv2d(aq_sub(s, "d"), x, 5, .no_bias = true, .zero = true),
+        AQ_SHAPE(1, 6, 8, 5));
     const AqParamTable *table = aq_params(b.g);
     assert_int_equal(table->count, 7);
     assert_true(table->at[0].value == 1 / sqrt(36));
@@ -383,8 +163,8 @@ static void norms(void **state)
 {
     (void)state;
     AqBench b = aq_bench_new(9);
-    AqTensor x = random_input(&b, "x", F32(2, 3, 2, 6));
-    AqTensor v = random_input(&b, "v", F32(2, 6));
+    AqTensor x = aq_test_input(&b, "x", F32(2, 3, 2, 6));
+    AqTensor v = aq_test_input(&b, "v", F32(2, 6));
     AqScope s = aq_root(b.g);
     AqTensor group =
         aq_group_norm(aq_sub(s, "g"), x, .groups = 3, .epsilon = 1e-3);
@@ -392,18 +172,20 @@ static void norms(void **state)
         aq_group_norm(aq_sub(s, "v"), v, .groups = 3, .no_affine = true);
     AqTensor layer = aq_layer_norm(aq_sub(s, "l"), x);
     AqTensor plain = aq_layer_norm(s, x, .no_affine = true, .epsilon = 1e-6);
-    const double *gw = fill(&b, "g.weight", 6), *gb = fill(&b, "g.bias", 6);
-    const double *lw = fill(&b, "l.weight", 6), *lb = fill(&b, "l.bias", 6);
-    const double *xs = data_of(&b, "x"), *vs = data_of(&b, "v");
+    const double *gw = aq_test_fill(&b, "g.weight", 6),
+                 *gb = aq_test_fill(&b, "g.bias", 6);
+    const double *lw = aq_test_fill(&b, "l.weight", 6),
+                 *lb = aq_test_fill(&b, "l.bias", 6);
+    const double *xs = aq_test_data(&b, "x"), *vs = aq_test_data(&b, "v");
     double wanted[72];
     plain_norm(xs, 72, 6, group_of_image, gw, gb, 1e-3, wanted);
-    expect(&b, group, wanted, 72);
+    aq_test_expect(&b, group, wanted, 72);
     plain_norm(vs, 12, 6, group_of_vector, NULL, NULL, 1e-5, wanted);
-    expect(&b, vector, wanted, 12);
+    aq_test_expect(&b, vector, wanted, 12);
     plain_norm(xs, 72, 6, last_axis, lw, lb, 1e-5, wanted);
-    expect(&b, layer, wanted, 72);
+    aq_test_expect(&b, layer, wanted, 72);
     plain_norm(xs, 72, 6, last_axis, NULL, NULL, 1e-6, wanted);
-    expect(&b, plain, wanted, 72);
+    aq_test_expect(&b, plain, wanted, 72);
     assert_int_equal(aq_params(b.g)->count, 4);
     aq_bench_free(&b);
 }
@@ -413,8 +195,8 @@ static void timesteps(void **state)
 {
     (void)state;
     AqBench b = aq_bench_new(10);
-    AqTensor t =
-        wrap(&b, aq_bench_input(&b, "t", I32(1), (const double[]){10}));
+    AqTensor t = aq_test_tensor(
+        &b, aq_bench_input(&b, "t", I32(1), (const double[]){10}));
     static const double sd[] = {-0.839072, 0.540302, 0.995004, 0.999950,
                                 -0.544021, 0.841471, 0.099833, 0.010000};
     static const double ddpm[] = {-0.544021, 0.447671, 0.021543, 0.001000,
@@ -424,7 +206,7 @@ static void timesteps(void **state)
     aq_bench_close(aq_bench_value(&b, a.id), sd, 8, 1e-6);
     aq_bench_close(aq_bench_value(&b, d.id), ddpm, 8, 1e-6);
     AqTensor odd = aq_timestep_embedding(t, 9);
-    expect_shape(odd, AQ_SHAPE(1, 9));
+    aq_test_expect_shape(odd, AQ_SHAPE(1, 9));
     assert_true(aq_bench_value(&b, odd.id)[8] == 0);
     aq_bench_free(&b);
 }
@@ -433,13 +215,13 @@ static void embedding(void **state)
 {
     (void)state;
     AqBench b = aq_bench_new(11);
-    AqTensor k =
-        wrap(&b, aq_bench_input(&b, "k", I32(3), (const double[]){2, 0, 2}));
+    AqTensor k = aq_test_tensor(
+        &b, aq_bench_input(&b, "k", I32(3), (const double[]){2, 0, 2}));
     AqTensor y = aq_embedding(aq_sub(aq_root(b.g), "e"), k, 4, 2);
-    const double *w = fill(&b, "e.weight", 8);
+    const double *w = aq_test_fill(&b, "e.weight", 8);
     double wanted[] = {w[4], w[5], w[0], w[1], w[4], w[5]};
-    expect_shape(y, AQ_SHAPE(3, 2));
-    expect(&b, y, wanted, 6);
+    aq_test_expect_shape(y, AQ_SHAPE(3, 2));
+    aq_test_expect(&b, y, wanted, 6);
     aq_bench_free(&b);
 }
 
@@ -477,19 +259,21 @@ static void attention(void **state)
 {
     (void)state;
     AqBench b = aq_bench_new(12);
-    AqTensor q = random_input(&b, "q", F32(2, 3, 8));
-    AqTensor k = random_input(&b, "k", F32(2, 4, 8));
-    AqTensor v = random_input(&b, "v", F32(2, 4, 8));
-    AqTensor bias = random_input(&b, "bias", F32(1, 2, 3, 4));
-    const double *qs = data_of(&b, "q"), *ks = data_of(&b, "k"),
-                 *vs = data_of(&b, "v");
-    Scores cross = {2, 3, 4, 2, 4, false, data_of(&b, "bias")};
+    AqTensor q = aq_test_input(&b, "q", F32(2, 3, 8));
+    AqTensor k = aq_test_input(&b, "k", F32(2, 4, 8));
+    AqTensor v = aq_test_input(&b, "v", F32(2, 4, 8));
+    AqTensor bias = aq_test_input(&b, "bias", F32(1, 2, 3, 4));
+    const double *qs = aq_test_data(&b, "q"), *ks = aq_test_data(&b, "k"),
+                 *vs = aq_test_data(&b, "v");
+    Scores cross = {2, 3, 4, 2, 4, false, aq_test_data(&b, "bias")};
     Scores self = {2, 4, 4, 4, 2, true, NULL};
     double wanted[64];
     plain_attention(&cross, qs, ks, vs, wanted);
-    expect(&b, aq_attention(q, k, v, .heads = 2, .bias = bias), wanted, 48);
+    aq_test_expect(&b, aq_attention(q, k, v, .heads = 2, .bias = bias), wanted,
+                   48);
     plain_attention(&self, ks, ks, vs, wanted);
-    expect(&b, aq_attention(k, k, v, .heads = 4, .causal = true), wanted, 64);
+    aq_test_expect(&b, aq_attention(k, k, v, .heads = 4, .causal = true),
+                   wanted, 64);
     aq_bench_free(&b);
 }
 
@@ -497,12 +281,12 @@ static void attention_layer_has_diffusers_names(void **state)
 {
     (void)state;
     AqBench b = aq_bench_new(13);
-    AqTensor x = random_input(&b, "x", F32(2, 3, 8));
-    AqTensor context = random_input(&b, "context", F32(2, 5, 6));
+    AqTensor x = aq_test_input(&b, "x", F32(2, 3, 8));
+    AqTensor context = aq_test_input(&b, "context", F32(2, 5, 6));
     AqTensor y = aq_attention_layer(aq_sub(aq_root(b.g), "attn2"), x, 2,
                                     .context = context, .units = 4,
                                     .no_bias = true, .zero = true);
-    expect_shape(y, AQ_SHAPE(2, 3, 8));
+    aq_test_expect_shape(y, AQ_SHAPE(2, 3, 8));
     static const char *const names[] = {
         "attn2.to_q.weight", "attn2.to_k.weight", "attn2.to_v.weight",
         "attn2.to_out.0.weight", "attn2.to_out.0.bias"};
@@ -525,13 +309,15 @@ static void dropout(void **state)
     double ones[4000];
     for (int i = 0; i < 4000; i++)
         ones[i] = 1;
-    AqTensor x = wrap(&b, aq_bench_input(&b, "x", F32(4, 1000), ones));
+    AqTensor x =
+        aq_test_tensor(&b, aq_bench_input(&b, "x", F32(4, 1000), ones));
     AqDraw draw = {
-        wrap(&b, aq_bench_input(&b, "key", I32(2), (const double[]){7, -9})),
-        wrap(&b, aq_bench_input(&b, "step", aq_type(AQ_I32, 0, NULL),
-                                (const double[]){3})),
-        wrap(&b, aq_bench_input(&b, "sample", I32(4),
-                                (const double[]){5, 6, 5, 8}))};
+        aq_test_tensor(
+            &b, aq_bench_input(&b, "key", I32(2), (const double[]){7, -9})),
+        aq_test_tensor(&b, aq_bench_input(&b, "step", aq_type(AQ_I32, 0, NULL),
+                                          (const double[]){3})),
+        aq_test_tensor(&b, aq_bench_input(&b, "sample", I32(4),
+                                          (const double[]){5, 6, 5, 8}))};
     AqScope quiet = aq_sub(aq_root(b.g), "drop");
     assert_int_equal(aq_dropout(quiet, x, 0.25).id, x.id);
     AqTensor y = aq_dropout(aq_drawing(quiet, draw), x, 0.25);
@@ -554,7 +340,7 @@ static void nodes_know_their_scope_and_line(void **state)
 {
     (void)state;
     AqBench b = aq_bench_new(15);
-    AqTensor x = random_input(&b, "x", F32(1, 4, 4, 8));
+    AqTensor x = aq_test_input(&b, "x", F32(1, 4, 4, 8));
     AqScope s = aq_sub(aq_sub(aq_root(b.g), "mid"), "res.%d", 3);
     AqTensor h = aq_conv2d(aq_sub(s, "conv"), x, 8);
     int line = __LINE__ + 1;
@@ -574,11 +360,6 @@ static void nodes_know_their_scope_and_line(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(activations),
-        cmocka_unit_test(shapes_broadcast_as_in_numpy),
-        cmocka_unit_test(reductions),
-        cmocka_unit_test(movement),
-        cmocka_unit_test(products_share_a_matrix),
         cmocka_unit_test(linear),
         cmocka_unit_test(convolution),
         cmocka_unit_test(defaults_of_convolution),
