@@ -15,8 +15,10 @@ endif()
 # One stamp for each source, so that lint runs in parallel and only over what
 # changed.
 if(CLANG_TIDY)
+  file(GLOB AQ_TEST_PARTS CONFIGURE_DEPENDS
+       tests/support/*.c tests/parity/*.c tests/bench/*.c tests/cli/program.c)
   set(stamps)
-  foreach(source ${AQ_SOURCES} ${AQ_CLI_SOURCES} ${AQ_TESTS})
+  foreach(source ${AQ_SOURCES} ${AQ_CLI_SOURCES} ${AQ_TESTS} ${AQ_TEST_PARTS})
     file(RELATIVE_PATH stamp ${CMAKE_SOURCE_DIR} ${source})
     string(REPLACE "/" "." stamp ${stamp})
     set(stamp ${CMAKE_BINARY_DIR}/lint/${stamp})

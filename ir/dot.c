@@ -2,8 +2,8 @@
  *
  * Three steps, files of their own: scopes and equals (dot_scopes.c,
  * dot_fold.c), boxes and edges at one depth (dot_boxes.c, dot_edges.c), text
- * (dot_label.c, dot_write.c).  The depth is the largest whose boxes fit on a
- * page. */
+ * (dot_label.c, dot_body.c, dot_write.c).  The depth is the largest whose boxes
+ * fit on a page. */
 #include "ir/dot.h"
 
 #include <string.h>
@@ -143,6 +143,7 @@ AqStatus aq_graph_dot(const AqGraph *graph, const AqDotOptions *options,
     if (status == AQ_OK && !choose_depth(&d))
         status = aq_no_memory(error, (size_t)graph->count);
     if (status == AQ_OK) {
+        aq_dot_choose_bodies(&d);
         aq_dot_write(&d, text);
         if (facts)
             *facts = (AqDotFacts){.boxes = d.drawn, .depth = d.depth};

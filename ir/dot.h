@@ -107,6 +107,7 @@ typedef struct Dot {
     int n_boxes, boxes_capacity, drawn;
     DotEdge *edges;
     int n_edges, edges_capacity;
+    bool bodies; /* kernels are drawn around their bodies */
 } Dot;
 
 static inline const DotGroup *aq_dot_group(const Dot *d, int group)
@@ -147,7 +148,19 @@ void aq_dot_add_word(DotWords *words, AqText *word, bool once);
 void aq_dot_print_words(const DotWords *words, AqText *out, int most_lines);
 void aq_dot_free_words(DotWords *words);
 
+/* dot_body.c: kernels around their bodies, where those are few. */
+void aq_dot_choose_bodies(Dot *d);
+bool aq_dot_has_body(const Dot *d, int box);
+void aq_dot_write_body(const Dot *d, AqText *out, int box);
+/* Marks the kinds of its operations. */
+void aq_dot_body_kinds(const Dot *d, int box, bool *there);
+/* The name of what an edge that enters, or leaves, the box is drawn to. */
+void aq_dot_port(const Dot *d, AqText *out, int box, bool leaves);
+
 /* dot_label.c: what stands in a box. */
+/* "mul 0.25"; and the number behind reshapes and broadcasts, if it is one. */
+void aq_dot_step(const AqGraph *g, AqId id, AqText *out);
+bool aq_dot_constant_value(const AqGraph *g, AqId id, double *value);
 DotKind aq_dot_kind(const AqGraph *graph, AqId id);
 void aq_dot_shape(const Dot *d, AqText *out, const AqType *type);
 void aq_dot_label(const Dot *d, AqText *out, int box);
@@ -159,6 +172,7 @@ bool aq_dot_has_cluster(const Dot *d, int group);
 void aq_dot_name(const Dot *d, AqText *out, int box);
 
 /* dot_write.c */
+void aq_dot_paint(AqText *out, DotKind kind); /* attributes: its colours */
 void aq_dot_write(const Dot *d, AqText *out);
 
 #endif

@@ -112,8 +112,7 @@ static void describe(const AqGraph *g, AqId id, bool brief, AqText *out)
     }
 }
 
-/* The number behind reshapes and broadcasts; false where it is none. */
-static bool constant_value(const AqGraph *g, AqId id, double *value)
+bool aq_dot_constant_value(const AqGraph *g, AqId id, double *value)
 {
     while (aq_op_info[aq_node(g, id)->op].facts & AQ_MOVES &&
            aq_node(g, id)->n_inputs == 1)
@@ -122,14 +121,13 @@ static bool constant_value(const AqGraph *g, AqId id, double *value)
     return aq_node(g, id)->op == AQ_OP_const;
 }
 
-/* "mul 0.25" */
-static void describe_step(const AqGraph *g, AqId id, AqText *out)
+void aq_dot_step(const AqGraph *g, AqId id, AqText *out)
 {
     const AqNode *node = aq_node(g, id);
     describe(g, id, false, out);
     for (int i = 0; i < node->n_inputs && node->n_inputs < 4; i++) {
         double value;
-        if (constant_value(g, node->inputs[i], &value))
+        if (aq_dot_constant_value(g, node->inputs[i], &value))
             aq_text_printf(out, " %.4g", value);
     }
 }
@@ -158,7 +156,7 @@ static void collect(const AqGraph *g, AqId id, DotKind least, bool once,
     if (once)
         describe(g, id, true, &word);
     else
-        describe_step(g, id, &word);
+        aq_dot_step(g, id, &word);
     aq_dot_add_word(words, &word, once);
 }
 
@@ -440,7 +438,7 @@ static void print_details(const Dot *d, AqText *out, int box)
     }
     if (b->role >= DOT_SOURCE)
         return;
-    if ((b->role != DOT_OP || kernel) &&
+    if ((b->role != DOT_OP || (kernel && !aq_dot_has_body(d, box))) &&
         (b->phase != DOT_UPDATE || b->role > DOT_OWN))
         print_work(d, out, box);
     if (b->role == DOT_WHOLE || b->role == DOT_OWN) {

@@ -29,8 +29,13 @@ static void write_legend(const Dot *d, AqText *out)
 {
     bool there[DOT_KINDS] = {0}, any = false;
     for (int b = 0; b < d->n_boxes; b++)
-        if (d->boxes[b].drawn && d->boxes[b].role != DOT_STUB)
-            there[d->boxes[b].kind] = any = true;
+        if (d->boxes[b].drawn && d->boxes[b].role != DOT_STUB) {
+            any = true;
+            if (aq_dot_has_body(d, b))
+                aq_dot_body_kinds(d, b, there);
+            else
+                there[d->boxes[b].kind] = true;
+        }
     if (!any) /* a row may not be empty */
         return;
     aq_text_add(out, "<tr>");
@@ -91,18 +96,28 @@ static void write_tooltip(const Dot *d, AqText *out, const DotBox *box)
     aq_text_free(&text);
 }
 
+void aq_dot_paint(AqText *out, DotKind kind)
+{
+    aq_text_printf(out, "fillcolor=\"%s\", color=\"%s\"", paints[kind].fill,
+                   paints[kind].line);
+}
+
 static void write_box(const Dot *d, AqText *out, int box)
 {
     const DotBox *b = &d->boxes[box];
-    const Paint *paint = &paints[b->kind];
+    if (aq_dot_has_body(d, box)) {
+        aq_dot_write_body(d, out, box);
+        return;
+    }
     aq_text_printf(out, "  b%d [label=<", box);
     aq_dot_label(d, out, box);
     aq_text_printf(out, ">, %s", style_of(b));
     if (b->role == DOT_STUB)
         aq_text_add(out, ", color=\"#999999\", fontcolor=\"#555555\"");
-    else
-        aq_text_printf(out, ", fillcolor=\"%s\", color=\"%s\"", paint->fill,
-                       paint->line);
+    else {
+        aq_text_add(out, ", ");
+        aq_dot_paint(out, b->kind);
+    }
     write_tooltip(d, out, b);
     aq_text_add(out, "];\n");
 }
@@ -181,6 +196,25 @@ static void write_edge_tooltip(const Dot *d, AqText *out, const DotEdge *edge)
     aq_text_free(&text);
 }
 
+/* To the border of a kernel that is drawn around its body. */
+static void write_border(const Dot *d, AqText *out, int box, const char *which)
+{
+    if (aq_dot_has_body(d, box))
+        aq_text_printf(out, "%s=cluster_b%d, ", which, box);
+}
+
+static void write_ends(const Dot *d, AqText *out, const DotEdge *edge, bool up)
+{
+    int tail = up ? edge->to : edge->from, head = up ? edge->from : edge->to;
+    aq_text_add(out, "  ");
+    aq_dot_port(d, out, tail, !up);
+    aq_text_add(out, " -> ");
+    aq_dot_port(d, out, head, up);
+    aq_text_add(out, up ? " [dir=back, " : " [");
+    write_border(d, out, tail, "ltail");
+    write_border(d, out, head, "lhead");
+}
+
 /* The backward column is drawn upwards, beside the forward one. */
 static void write_edge(const Dot *d, AqText *out, const DotEdge *edge)
 {
@@ -188,10 +222,7 @@ static void write_edge(const Dot *d, AqText *out, const DotEdge *edge)
     bool up = to->phase != DOT_FORWARD && from->phase != DOT_FORWARD;
     bool saved = from->phase == DOT_FORWARD && to->phase == DOT_BACKWARD;
     bool skip = !saved && to->rank - from->rank > LONG_EDGE;
-    if (up)
-        aq_text_printf(out, "  b%d -> b%d [dir=back, ", edge->to, edge->from);
-    else
-        aq_text_printf(out, "  b%d -> b%d [", edge->from, edge->to);
+    write_ends(d, out, edge, up);
     if (saved) {
         aq_text_printf(out, "style=dotted, minlen=0, color=\"#888888\", "
                             "fontcolor=\"#888888\"];\n");
@@ -215,6 +246,8 @@ void aq_dot_write(const Dot *d, AqText *out)
                 "margin=\"0.1,0.05\", height=0.3];\n"
                 "  edge [fontname=\"" FONT "\", fontsize=9, color=\"#555555\", "
                 "fontcolor=\"#555555\", arrowsize=0.6];\n");
+    if (d->bodies) /* edges end at the borders of clusters */
+        aq_text_add(out, "  compound=true;\n");
     write_title(d, out);
     for (int b = 0; b < d->n_boxes; b++)
         if (d->boxes[b].drawn &&

@@ -147,7 +147,9 @@ const AqCliCommand aq_cli_graph = {
     .summary = "draw what a model becomes",
     .details = "Boxes are scopes until --depth opens them; equal neighbours "
                "are folded into one.\nThe backward half of a step is a column "
-               "that is drawn upwards, beside\nthe forward.",
+               "that is drawn upwards, beside\nthe forward.  A few kernels "
+               "alone (--stage kernels --scope S --depth 9)\nare drawn around "
+               "their operations.",
     .options = options,
     .n_options = AQ_COUNT(options),
     .run = graph_command,

@@ -268,6 +268,43 @@ static void test_any_graph(void **state)
     }
 }
 
+/* As many kernels as fit are drawn around their bodies; constants and what only
+ * moves are no boxes. */
+static void test_kernels_around_their_bodies(void **state)
+{
+    (void)state;
+    AqGraph *graph = parse("graph {\n"
+                           "  %0 = input {name=\"x\"} : f32[8,4]\n"
+                           "  %1 = param {name=\"a.bias\"} : f32[4]\n"
+                           "  %2 = kernel %0, %1 {kind=\"map\", body={\n"
+                           "    %0 = arg {index=0} : f32[8,4]\n"
+                           "    %1 = arg {index=1} : f32[4]\n"
+                           "    %2 = reshape %1 : f32[1,4]\n"
+                           "    %3 = broadcast %2 : f32[8,4]\n"
+                           "    %4 = add %0, %3 : f32[8,4]\n"
+                           "    %5 = const {value=0.25} : f32[8,4]\n"
+                           "    %6 = mul %4, %5 : f32[8,4]\n"
+                           "    output y = %6\n"
+                           "  }} : results\n"
+                           "  %3 = result %2 {index=0} : f32[8,4]\n"
+                           "  output y = %3\n"
+                           "}\n");
+    AqText text = {0};
+    AqDotOptions options = {.depth = 9};
+    assert_int_equal(draw(graph, &options, &text).boxes, 3);
+    assert_int_equal(occurrences(text.data, "subgraph cluster_b"), 1);
+    assert_int_equal(occurrences(text.data, "label=<bias>"), 1);
+    assert_int_equal(occurrences(text.data, "label=<add>"), 1);
+    assert_int_equal(occurrences(text.data, "label=<mul 0.25>"), 1);
+    assert_int_equal(occurrences(text.data, "reshape"), 0);
+    assert_int_equal(occurrences(text.data, "lhead=cluster_b"), 1);
+    assert_int_equal(occurrences(text.data, "ltail=cluster_b"), 1);
+    assert_int_equal(occurrences(text.data, "> pointwise <"), 1);
+    check_accepted(&text);
+    aq_text_free(&text);
+    aq_graph_free(graph);
+}
+
 static void test_empty_graph(void **state)
 {
     (void)state;
@@ -290,6 +327,7 @@ int main(void)
         cmocka_unit_test(test_scope_that_is_not_there),
         cmocka_unit_test(test_scope_alone),
         cmocka_unit_test(test_any_graph),
+        cmocka_unit_test(test_kernels_around_their_bodies),
         cmocka_unit_test(test_empty_graph),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
