@@ -12,7 +12,7 @@ void aq_code_versions(AqText *text)
     LLVMGetVersion(&major, &minor, &patch);
 #else
     unsigned major = LLVM_VERSION_MAJOR, minor = LLVM_VERSION_MINOR;
-    unsigned patch = 0;
+    unsigned patch = LLVM_VERSION_PATCH;
 #endif
     aq_text_printf(text, "LLVM %u.%u.%u\n", major, minor, patch);
     aq_text_printf(text, "%s\n", aq_blas_version());
