@@ -181,6 +181,10 @@ static void test_samples_that_cannot_be(void **state)
               "sample whole --guidance 2");
     aq_expect(1, "no/where.png: cannot write: No such file or directory",
               "sample whole --count 1 --steps 1 --out no/where.png");
+    aq_expect(1, "--out grid.jpg: pictures are written as .png",
+              "sample whole --out grid.jpg");
+    aq_shell("cp -r whole none; rm -r none/checkpoints/*");
+    aq_expect(1, "none: has no checkpoint yet", "sample none");
 }
 
 static void test_classes(void **state)

@@ -100,6 +100,15 @@ static void test_words(void **state)
         {"plan mlp2d --batch 1,x", 1,
          "--batch 1,x: write numbers from 1 to 65536 with commas between them"},
         {"info", 1, "give a run's folder, a model or a .safetensors file"},
+        {"graph mlp2d", 1, "say where the picture goes: --out graph.svg"},
+        {"graph mlp2d --out graph.gif", 1,
+         "graph.gif: a picture's name ends in .dot, .svg or .png"},
+        {"graph mlp2d --out no/where.svg", 1,
+         "no/where.svg.dot: cannot write: No such file or directory"},
+        {"graph mlp2d --stage fused --out graph.svg", 1,
+         "--stage fused: must be one of model, training, optimized, kernels"},
+        {"bench ddpm_unet --verify-passes", 1,
+         " minutes: choose a smaller model, batch or size"},
     };
     check(mistakes, AQ_COUNT(mistakes));
 }

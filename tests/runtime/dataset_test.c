@@ -229,6 +229,10 @@ static void test_unusable_folders(void **state)
     refused(aq_test_path("bad"), o, "2 channels");
     o = (AqDatasetOptions){.height = 8};
     refused(aq_test_path("bad"), o, "0x8 pixels");
+    o = (AqDatasetOptions){.height = 8, .width = 8, .memory_limit = 9000};
+    refused("emoji:smileys", o,
+            "the emoji do not fit in 0 MiB at this size; ask for a smaller "
+            "size or a group, as in emoji:smileys");
 }
 
 /* ---- fetching ---- */
