@@ -183,8 +183,8 @@ static void test_samples_that_cannot_be(void **state)
               "sample whole --count 1 --steps 1 --out no/where.png");
     aq_expect(1, "--out grid.jpg: pictures are written as .png",
               "sample whole --out grid.jpg");
-    aq_shell("cp -r whole none; rm -r none/checkpoints/*");
-    aq_expect(1, "none: has no checkpoint yet", "sample none");
+    aq_shell("cp -r whole bare; rm -r bare/checkpoints/*");
+    aq_expect(1, "bare: has no checkpoint yet", "sample bare");
 }
 
 static void test_classes(void **state)
