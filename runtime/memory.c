@@ -18,30 +18,45 @@ struct AqMemory {
     int count, capacity;
 };
 
-enum { HUGE_PAGE = 2 << 20 };
+enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
 
 int64_t aq_whole_pages(int64_t bytes)
 {
-    int64_t unit = bytes >= HUGE_PAGE ? HUGE_PAGE : 4096;
-    return (AQ_MAX(bytes, (int64_t)1) + unit - 1) / unit * unit;
+    return (AQ_MAX(bytes, (int64_t)1) + PAGE - 1) / PAGE * PAGE;
 }
 
 int64_t aq_pages_within(int64_t bytes)
 {
-    int64_t unit = bytes >= HUGE_PAGE ? HUGE_PAGE : 4096;
-    return bytes > 0 ? bytes / unit * unit : 0;
+    return bytes > 0 ? bytes / PAGE * PAGE : 0;
 }
 
+/* Addresses for `size` bytes, the first a multiple of `unit`; NULL: none. */
+static void *map_aligned(size_t size, size_t unit)
+{
+    size_t all = size + unit - PAGE;
+    char *from = mmap(NULL, all, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (from == MAP_FAILED)
+        return NULL;
+    size_t before = (unit - (uintptr_t)from % unit) % unit;
+    if (before)
+        munmap(from, before);
+    if (all - before > size)
+        munmap(from + before + size, all - before - size);
+    return from + before;
+}
+
+/* Huge pages where they are whole; what is left takes small ones. */
 void *aq_pages(int64_t bytes, AqError *error)
 {
     size_t size = (size_t)aq_whole_pages(bytes);
-    void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (pages == MAP_FAILED) {
+    bool huge = size >= HUGE_PAGE;
+    void *pages = map_aligned(size, huge ? HUGE_PAGE : PAGE);
+    if (!pages) {
         aq_no_memory(error, size);
         return NULL;
     }
-    if (size >= HUGE_PAGE)
+    if (huge)
         madvise(pages, size, MADV_HUGEPAGE); /* a wish, not a need */
     return pages;
 }

@@ -97,17 +97,51 @@ static void test_memory_that_the_system_refuses(void **state)
 static void test_pages(void **state)
 {
     (void)state;
-    const int64_t sizes[] = {0, 1, 4096, 4097, (2 << 20) - 1, 2 << 20, 5 << 20};
+    const int64_t sizes[] = {0,       1,       4096,    4097,
+                             2097151, 2 << 20, 5 << 20, (5 << 20) + 4097};
     for (int i = 0; i < AQ_COUNT(sizes); i++) {
         AqError error = {0};
         char *pages = aq_pages(sizes[i], &error);
         assert_non_null(pages);
+        assert_int_equal((uintptr_t)pages % 4096, 0);
+        if (sizes[i] >= 2 << 20) /* what huge pages ask for */
+            assert_int_equal((uintptr_t)pages % (2 << 20), 0);
         for (int64_t k = 0; k < sizes[i]; k += 512)
             assert_int_equal(pages[k], 0);
         memset(pages, 1, (size_t)sizes[i]);
         aq_pages_free(pages, sizes[i]);
     }
     aq_pages_free(NULL, 10);
+}
+
+/* Small pages at the end, however large the rest: a budget is used to the last
+ * of them. */
+static void test_no_more_than_whole_pages(void **state)
+{
+    (void)state;
+    assert_int_equal(aq_whole_pages(1), 4096);
+    assert_int_equal(aq_whole_pages((5 << 20) + 1), (5 << 20) + 4096);
+    assert_int_equal(aq_pages_within((5 << 20) + 4097), (5 << 20) + 4096);
+    assert_int_equal(aq_pages_within(4095), 0);
+    assert_int_equal(aq_pages_within(-1), 0);
+}
+
+static void test_pages_lie_apart(void **state)
+{
+    (void)state;
+    enum { BYTES = (2 << 20) + 4096, MANY = 64 };
+    AqError error = {0};
+    char *pages[MANY];
+    for (int i = 0; i < MANY; i++) {
+        pages[i] = aq_pages(BYTES, &error);
+        assert_non_null(pages[i]);
+        memset(pages[i], i, BYTES);
+    }
+    for (int i = 0; i < MANY; i++) { /* apart from each other */
+        assert_int_equal(pages[i][0], i);
+        assert_int_equal(pages[i][BYTES - 1], i);
+        aq_pages_free(pages[i], BYTES);
+    }
 }
 
 int main(void)
@@ -119,6 +153,8 @@ int main(void)
         cmocka_unit_test(test_sharing),
         cmocka_unit_test(test_memory_that_the_system_refuses),
         cmocka_unit_test(test_pages),
+        cmocka_unit_test(test_no_more_than_whole_pages),
+        cmocka_unit_test(test_pages_lie_apart),
     };
     return cmocka_run_group_tests_name("memory", tests, NULL, NULL);
 }
