@@ -5,40 +5,21 @@
  * get disjoint places in the arena (plan_place.c).  A reshape names its input's
  * place.  A part of a concat lies inside the concat, but lives only from the
  * kernel that writes it: until then its room is free for others (activations
- * lie where gradients will be).  A value that updates a state is written
- * straight into the state where every other reader has run before, and copied
- * at the end otherwise.
+ * lie where gradients will be); small parts lie apart (plan_late.c).  A value
+ * that updates a state is written straight into the state where that may be
+ * (plan_update.c), and copied at the end otherwise.
  * Needs: the output of fuse.  Order and offsets depend on shapes only. */
 #include "passes/plan.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Where a value lies. */
-typedef struct Place {
-    int block; /* -1: none yet */
-    int64_t offset;
-} Place;
-
-typedef struct Planner {
-    const AqGraph *g;
-    const AqNeeds *needs;
-    AqPlan *plan;
-    AqArena *scratch;
-    AqError *error;
-    Place *place; /* of nodes */
-    int *step_of; /* kernel node -> its step */
-    AqBlock *blocks;
-    int n_blocks, blocks_capacity;
-    int weights; /* base of `weights`, -1 if there is none */
-} Planner;
-
 static const AqNode *node_of(const Planner *p, AqId id)
 {
     return aq_node(p->g, id);
 }
 
-static int new_block(Planner *p, int64_t bytes, int base)
+int aq_plan_block(Planner *p, int64_t bytes, int base)
 {
     if (p->n_blocks == p->blocks_capacity) {
         aq_fail(p->error, AQ_INTERNAL, "plan: more blocks than values");
@@ -54,7 +35,7 @@ static int new_block(Planner *p, int64_t bytes, int base)
 
 /* ---- bases ---- */
 
-static int add_base(Planner *p, const char *name, int64_t bytes, bool state)
+int aq_plan_add_base(Planner *p, const char *name, int64_t bytes, bool state)
 {
     AqPlan *plan = p->plan;
     for (int i = 1; i < plan->n_bases; i++)
@@ -77,27 +58,43 @@ static void place_source(Planner *p, AqId id)
     const char *name = param ? "weights" : aq_attr_text(node, AQ_KEY_NAME, "");
     int64_t offset = param ? aq_attr_int(node, AQ_KEY_OFFSET, 0) * 4 : 0;
     int64_t bytes = offset + aq_bytes(&node->type);
-    int base = add_base(p, name, bytes, node->op != AQ_OP_input);
-    int block = new_block(p, bytes, base);
+    int base = aq_plan_add_base(p, name, bytes, node->op != AQ_OP_input);
+    int block = aq_plan_block(p, bytes, base);
     p->place[id] = (Place){.block = block, .offset = offset};
 }
 
 /* ---- aliases ---- */
 
+/* The late part of a concat that is its i-th, or NULL. */
+static LatePart *late_part(Planner *p, AqId concat, int i, int *next)
+{
+    LatePart *late = &p->late[*next];
+    if (p->first_late[concat] < 0 || *next == p->n_late || late->part != i ||
+        late->value != node_of(p, concat)->inputs[i])
+        return NULL;
+    ++*next;
+    return late;
+}
+
 /* The parts of a concat lie in it, one after the other. */
 static void place_concat(Planner *p, AqId id)
 {
     const AqNode *node = node_of(p, id);
-    int block = new_block(p, aq_bytes(&node->type), 0);
+    int block = aq_plan_block(p, aq_bytes(&node->type), 0);
+    int next = p->first_late[id];
     int64_t offset = 0;
     p->place[id] = (Place){.block = block};
     p->blocks[block].parts = node->n_inputs;
     for (int i = 0; i < node->n_inputs; i++) {
         int64_t bytes = aq_bytes(&node_of(p, node->inputs[i])->type);
-        int part = new_block(p, bytes, 0);
+        int part = aq_plan_block(p, bytes, 0);
         p->blocks[part].concat = block;
         p->blocks[part].within = offset;
-        p->place[node->inputs[i]] = (Place){.block = part};
+        LatePart *late = late_part(p, id, i, &next);
+        if (late)
+            late->block = part;
+        else
+            p->place[node->inputs[i]] = (Place){.block = part};
         offset += bytes;
     }
 }
@@ -123,17 +120,22 @@ static void place_forwards(Planner *p)
         if (node->op == AQ_OP_reshape)
             p->place[id] = p->place[node->inputs[0]];
         else if (node->op == AQ_OP_result && p->place[id].block < 0)
-            p->place[id].block = new_block(p, aq_bytes(&node->type), 0);
+            p->place[id].block = aq_plan_block(p, aq_bytes(&node->type), 0);
     }
 }
 
 /* ---- lives ---- */
 
-static void touch(Planner *p, AqId id, int step)
+static void touch_block(Planner *p, int i, int step)
 {
-    AqBlock *block = &p->blocks[p->place[id].block];
+    AqBlock *block = &p->blocks[i];
     block->first = AQ_MIN(block->first, step);
     block->last = AQ_MAX(block->last, step);
+}
+
+static void touch(Planner *p, AqId id, int step)
+{
+    touch_block(p, p->place[id].block, step);
 }
 
 static void find_lives(Planner *p)
@@ -146,6 +148,10 @@ static void find_lives(Planner *p)
             continue;
         for (int i = 0; i < node->n_inputs; i++)
             touch(p, node->inputs[i], p->step_of[id]);
+    }
+    for (int i = 0; i < p->n_late; i++) {
+        touch(p, p->late[i].value, p->late[i].step);
+        touch_block(p, p->late[i].block, p->late[i].step);
     }
     for (int i = 0; i < p->g->n_outputs; i++)
         touch(p, p->g->outputs[i].node, p->plan->n_steps);
@@ -164,90 +170,6 @@ static void join_lives(Planner *p)
     }
 }
 
-/* ---- updates in place ---- */
-
-/* Whether the body uses arg `index` only at the index it is computing: what
- * depends on it is never moved or looked up. */
-static bool reads_in_place(Planner *p, const AqGraph *body, int index)
-{
-    bool *depends = AQ_NEW_ARRAY(p->scratch, bool, body->count);
-    if (!depends)
-        return false;
-    for (AqId id = 0; id < body->count; id++) {
-        const AqNode *node = aq_node(body, id);
-        depends[id] = node->op == AQ_OP_arg &&
-                      aq_attr_int(node, AQ_KEY_INDEX, 0) == index;
-        for (int i = 0; i < node->n_inputs; i++)
-            depends[id] = depends[id] || depends[node->inputs[i]];
-        bool pointwise = (aq_op_info[node->op].facts & AQ_POINTWISE) ||
-                         node->op == AQ_OP_reshape;
-        if (depends[id] && !pointwise && node->op != AQ_OP_arg)
-            return false;
-    }
-    return true;
-}
-
-/* Where a value lies that came from outside, behind its reshapes; those have
- * no places of their own yet. */
-static Place place_behind(const Planner *p, AqId id)
-{
-    while (node_of(p, id)->op == AQ_OP_reshape)
-        id = node_of(p, id)->inputs[0];
-    return p->place[id];
-}
-
-static bool overlaps_base(const Planner *p, AqId id, int base)
-{
-    Place place = place_behind(p, id);
-    return place.block >= 0 && p->blocks[place.block].base == base;
-}
-
-/* Whether `value`, a kernel's result, may be written into `base` when its
- * kernel runs. */
-static bool may_update(Planner *p, AqId value, int base)
-{
-    const AqNode *result = node_of(p, value);
-    if (result->op != AQ_OP_result)
-        return false;
-    AqId writer = result->inputs[0];
-    const AqGraph *body = aq_attr_body(node_of(p, writer));
-    for (AqId id = 0; id < p->g->count; id++) {
-        const AqNode *node = node_of(p, id);
-        if (node->op != AQ_OP_kernel)
-            continue;
-        for (int i = 0; i < node->n_inputs; i++) {
-            if (!overlaps_base(p, node->inputs[i], base))
-                continue;
-            if (p->step_of[id] > p->step_of[writer])
-                return false;
-            if (id == writer && (place_behind(p, node->inputs[i]).offset != 0 ||
-                                 !reads_in_place(p, body, i)))
-                return false;
-        }
-    }
-    for (int i = 0; i < p->g->n_outputs; i++) /* the old value is wanted */
-        if (p->g->outputs[i].node != value &&
-            overlaps_base(p, p->g->outputs[i].node, base))
-            return false;
-    return true;
-}
-
-static void place_updates(Planner *p)
-{
-    for (int i = 0; i < p->g->n_outputs; i++) {
-        const AqOutput *o = &p->g->outputs[i];
-        if (!o->update)
-            continue;
-        int64_t bytes = aq_bytes(&node_of(p, o->node)->type);
-        int base = add_base(p, o->name, bytes, true);
-        p->plan->bases[base].written = true;
-        Place *place = &p->place[o->node];
-        if (place->block >= 0 || !may_update(p, o->node, base))
-            continue;
-        place->block = new_block(p, bytes, base);
-    }
-}
-
 /* ---- steps ---- */
 
 static AqBuffer buffer_of(const Planner *p, AqId id)
@@ -256,18 +178,6 @@ static AqBuffer buffer_of(const Planner *p, AqId id)
     const AqBlock *block = &p->blocks[place.block];
     return (AqBuffer){.base = block->base,
                       .offset = block->offset + place.offset};
-}
-
-static void count_steps(Planner *p)
-{
-    AqPlan *plan = p->plan;
-    for (AqId id = 0; id < p->g->count; id++) {
-        const AqNode *node = node_of(p, id);
-        if (node->op != AQ_OP_kernel)
-            continue;
-        p->step_of[id] = plan->n_steps++;
-        plan->n_buffers += node->n_inputs + aq_result_count(p->g, id) + 2;
-    }
 }
 
 /* Blocks of a kernel that are no values; -1: it has none. */
@@ -279,7 +189,7 @@ static int add_workspace(Planner *p, AqId id, int64_t bytes, bool keep)
 {
     if (bytes == 0)
         return -1;
-    int block = new_block(p, bytes, 0);
+    int block = aq_plan_block(p, bytes, 0);
     p->blocks[block].first = keep ? 0 : p->step_of[id];
     p->blocks[block].last = keep ? p->plan->n_steps : p->step_of[id];
     return block;
@@ -326,7 +236,7 @@ static int *add_saved(Planner *p)
         saved[i] = -1;
         if (!is_old_value(p, o))
             continue;
-        saved[i] = new_block(p, aq_bytes(&node_of(p, o->node)->type), 0);
+        saved[i] = aq_plan_block(p, aq_bytes(&node_of(p, o->node)->type), 0);
         p->blocks[saved[i]].first = p->blocks[saved[i]].last = p->plan->n_steps;
     }
     return saved;
@@ -363,14 +273,30 @@ static void list_kernel(Planner *p, AqId id, Workspaces workspaces)
     plan->n_buffers += step->count;
 }
 
-static void add_copy(AqPlan *plan, AqBuffer from, AqBuffer to, int64_t bytes)
+static void list_copy(AqPlan *plan, int step, AqBuffer from, AqBuffer to,
+                      int64_t bytes)
 {
-    plan->steps[plan->n_steps++] = (AqStep){.kernel = AQ_NO_NODE,
-                                            .first = plan->n_buffers,
-                                            .count = 2,
-                                            .copy_bytes = bytes};
+    plan->steps[step] = (AqStep){.kernel = AQ_NO_NODE,
+                                 .first = plan->n_buffers,
+                                 .count = 2,
+                                 .copy_bytes = bytes};
     plan->buffers[plan->n_buffers++] = from;
     plan->buffers[plan->n_buffers++] = to;
+}
+
+static void list_late(Planner *p)
+{
+    for (int i = 0; i < p->n_late; i++) {
+        const LatePart *late = &p->late[i];
+        AqBuffer to = {.offset = p->blocks[late->block].offset};
+        list_copy(p->plan, late->step, buffer_of(p, late->value), to,
+                  aq_bytes(&node_of(p, late->value)->type));
+    }
+}
+
+static void add_copy(AqPlan *plan, AqBuffer from, AqBuffer to, int64_t bytes)
+{
+    list_copy(plan, plan->n_steps++, from, to, bytes);
 }
 
 static AqBuffer saved_or_computed(const Planner *p, int output,
@@ -424,7 +350,8 @@ static bool reserve(Planner *p)
     for (size_t i = 0; i < n; i++)
         p->place[i].block = -1;
     p->plan->bases[p->plan->n_bases++] = (AqBase){.name = ""};
-    count_steps(p);
+    if (!aq_plan_steps(p))
+        return false;
     p->plan->steps =
         AQ_NEW_ARRAY(arena, AqStep, (size_t)p->plan->n_steps + 2 * outputs);
     p->plan->buffers =
@@ -439,7 +366,7 @@ static void place_all(Planner *p)
         if (aq_op_info[node_of(p, id)->op].facts & AQ_SOURCE)
             place_source(p, id);
     place_backwards(p);
-    place_updates(p);
+    aq_plan_updates(p);
     place_forwards(p);
     find_lives(p);
     join_lives(p);
@@ -453,8 +380,10 @@ static void place_all(Planner *p)
     for (AqId id = 0; id < p->g->count && !p->error->status; id++)
         if (node_of(p, id)->op == AQ_OP_kernel)
             list_kernel(p, id, workspaces[id]);
-    if (!p->error->status)
+    if (!p->error->status) {
+        list_late(p);
         list_outputs(p, saved);
+    }
     p->plan->bases[0].bytes = p->plan->arena_bytes;
 }
 

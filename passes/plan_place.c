@@ -9,17 +9,25 @@
 #include "passes/plan.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum {
     GOOD_ENOUGH = 102, /* percent of the bound */
-    PATIENCE = 6,      /* improvements tried in vain */
+    PATIENCE = 12,     /* improvements tried in vain */
     SMALL = 4096,      /* a block is: the bound over this */
 };
+
+/* What is in the way of others; many are looked at, so they lie close. */
+typedef struct Placed {
+    int64_t offset, end;
+    int first, last;
+} Placed;
 
 typedef struct Placer {
     AqBlock *blocks;
     int count, steps;
-    AqBlock **order, **placed, **best;
+    AqBlock **order, **best;
+    Placed *placed; /* in the order of offsets */
     int n_order, n_large, n_placed;
     int64_t size, best_size; /* 0: none yet */
 } Placer;
@@ -75,28 +83,37 @@ static int by_start(const void *a, const void *b)
 
 /* ---- placing ---- */
 
-/* The lowest offset at which `block` meets none of those placed before it;
- * `placed` is in the order of offsets. */
+/* The lowest offset at which `block` meets none of those placed before it. */
 static int64_t lowest_gap(const Placer *p, const AqBlock *block)
 {
-    int64_t offset = 0;
+    int64_t offset = 0, bytes = aq_padded(block->bytes);
     for (int i = 0; i < p->n_placed; i++) {
-        const AqBlock *other = p->placed[i];
+        const Placed *other = &p->placed[i];
         if (other->first > block->last || block->first > other->last)
             continue;
-        if (other->offset - offset >= aq_padded(block->bytes))
+        if (other->offset - offset >= bytes)
             break;
-        offset = AQ_MAX(offset, aq_padded(other->offset + other->bytes));
+        offset = AQ_MAX(offset, other->end);
     }
     return offset;
 }
 
-static void put(Placer *p, AqBlock *block)
+static void put(Placer *p, const AqBlock *block)
 {
-    int i = p->n_placed++;
-    for (; i > 0 && p->placed[i - 1]->offset > block->offset; i--)
-        p->placed[i] = p->placed[i - 1];
-    p->placed[i] = block;
+    int low = 0, high = p->n_placed++;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        if (p->placed[middle].offset > block->offset)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    memmove(&p->placed[low + 1], &p->placed[low],
+            (size_t)(p->n_placed - 1 - low) * sizeof *p->placed);
+    p->placed[low] = (Placed){.offset = block->offset,
+                              .end = aq_padded(block->offset + block->bytes),
+                              .first = block->first,
+                              .last = block->last};
 }
 
 static void place(Placer *p, AqBlock *b)
@@ -131,7 +148,7 @@ static bool place_large(Placer *p)
     return true;
 }
 
-/* The block that ends highest goes half way to the front. */
+/* The block that ends highest goes a quarter of the way from the front. */
 static void promote(Placer *p)
 {
     int top = 0;
@@ -141,9 +158,9 @@ static void promote(Placer *p)
             break;
         }
     AqBlock *block = p->order[top];
-    for (int i = top; i > top / 2; i--)
+    for (int i = top; i > top / 4; i--)
         p->order[i] = p->order[i - 1];
-    p->order[top / 2] = block;
+    p->order[top / 4] = block;
 }
 
 static void try_order(Placer *p, int64_t enough,
@@ -194,7 +211,7 @@ void aq_place_blocks(AqBlock *blocks, int count, AqPlan *plan, AqArena *scratch,
                 .count = count,
                 .steps = plan->n_steps,
                 .order = AQ_NEW_ARRAY(scratch, AqBlock *, n),
-                .placed = AQ_NEW_ARRAY(scratch, AqBlock *, n),
+                .placed = AQ_NEW_ARRAY(scratch, Placed, n),
                 .best = AQ_NEW_ARRAY(scratch, AqBlock *, n)};
     int64_t *live = AQ_NEW_ARRAY(scratch, int64_t, (size_t)plan->n_steps + 2);
     if (!p.order || !p.placed || !p.best || !live) {

@@ -591,6 +591,30 @@ static void test_many_parts(void **state)
                "  output y = %5\n  output sum = %6\n  output part = %3\n}\n");
 }
 
+/* Five small gradients and that of a matrix in one array. */
+#define PARTS(n, size, more)                                                   \
+    "graph {\n  %0 = input {name=\"x\"} : f32[4," #n "]\n"                     \
+    "  %1 = input {name=\"l\"} : f32[96,4]\n"                                  \
+    "  %2 = reduce_sum %0 {axes=[0]} : f32[" #n "]\n"                          \
+    "  %3 = exp %2 : f32[" #n "]\n  %4 = sin %2 : f32[" #n "]\n"               \
+    "  %5 = cos %2 : f32[" #n "]\n  %6 = tanh %2 : f32[" #n "]\n"              \
+    "  %7 = matmul %1, %1 {ta=0, tb=1} : f32[96,96]\n"                         \
+    "  %8 = reshape %7 : f32[9216]\n"                                          \
+    "  %9 = concat %2, %3, %8, %4, %5, %6 {axis=0} : f32[" #size "]\n"         \
+    "  %10 = sin %9 : f32[" #size "]\n"                                        \
+    "  output y = %10\n  output z = %3\n" more "}\n"
+
+/* Small ones lie apart, so that the room of a large one that is written late is
+ * in one piece with what is beside it; a copy brings them there, and what reads
+ * them finds them before it and after. */
+static void test_small_parts(void **state)
+{
+    (void)state;
+    assert_int_equal(check_text(PARTS(9, 9261, "")).copies, 5);
+    assert_int_equal(check_text(PARTS(9, 9261, "  output w = %9\n")).copies, 5);
+    assert_int_equal(check_text(PARTS(10, 9266, "")).copies, 0);
+}
+
 /* ---- size ---- */
 
 static void test_the_unet_s_arena_is_near_its_bound(void **state)
@@ -630,6 +654,7 @@ int main(void)
         cmocka_unit_test(test_parameters_are_stretches_of_weights),
         cmocka_unit_test(test_nothing_to_do),
         cmocka_unit_test(test_many_parts),
+        cmocka_unit_test(test_small_parts),
         cmocka_unit_test(test_the_unet_s_arena_is_near_its_bound),
     };
     return cmocka_run_group_tests_name("plan", tests, NULL, NULL);

@@ -275,12 +275,34 @@ static void want(const AqGraph *g, AqId id, int step, int *last)
             want(g, node->inputs[i], step, last);
 }
 
-/* The results in the arena and the steps from writing to the last reading. */
+/* What a step copies, until the last step that reads something around it. */
+static Live life_of_copy(const AqPlan *plan, int step)
+{
+    AqBuffer to = plan->buffers[plan->steps[step].first + 1];
+    Live life = {to.offset, plan->steps[step].copy_bytes, step, plan->n_steps};
+    for (int s = plan->n_steps; s-- > step && life.last == plan->n_steps;) {
+        const AqStep *reader = &plan->steps[s];
+        const AqNode *node =
+            reader->kernel < 0 ? NULL : aq_node(plan->graph, reader->kernel);
+        for (int i = 0; node && i < node->n_inputs; i++) {
+            AqBuffer at = plan->buffers[reader->first + i];
+            int64_t bytes =
+                aq_bytes(&aq_node(plan->graph, node->inputs[i])->type);
+            if (at.base == 0 && at.offset <= to.offset &&
+                to.offset < at.offset + bytes)
+                life.last = s;
+        }
+    }
+    return life;
+}
+
+/* The results in the arena and the steps from writing to the last reading; a
+ * step that copies reads what it copies. */
 static Live *list_lives(const AqPlan *plan, int *count)
 {
     const AqGraph *g = plan->graph;
     int *last = calloc((size_t)g->count, sizeof *last);
-    Live *lives = calloc((size_t)g->count, sizeof *lives);
+    Live *lives = calloc((size_t)(g->count + plan->n_steps), sizeof *lives);
     for (int s = 0; s < plan->n_steps; s++) {
         AqId kernel = plan->steps[s].kernel;
         for (int i = 0; kernel >= 0 && i < aq_node(g, kernel)->n_inputs; i++)
@@ -291,6 +313,8 @@ static Live *list_lives(const AqPlan *plan, int *count)
     *count = 0;
     for (int s = 0; s < plan->n_steps; s++) {
         const AqStep *step = &plan->steps[s];
+        if (step->kernel < 0 && plan->buffers[step->first + 1].base == 0)
+            lives[(*count)++] = life_of_copy(plan, s);
         for (AqId id = 0; step->kernel >= 0 && id < g->count; id++) {
             const AqNode *node = aq_node(g, id);
             if (node->op != AQ_OP_result || node->inputs[0] != step->kernel)
