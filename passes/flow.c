@@ -133,7 +133,8 @@ static bool list_uses(Builder *b)
     f->uses = AQ_NEW_ARRAY(b->arena, int, b->n_inputs + 1);
     if (!f->uses)
         return false;
-    count_uses(f, 0, b->n_inputs);
+    f->n_uses = b->n_inputs;
+    count_uses(f, 0, f->n_uses);
     for (int i = 0; i < f->n_values; i++) {
         f->values[i].first_use = place;
         place += f->values[i].n_uses;

@@ -32,13 +32,22 @@ typedef struct AqFlow {
     AqFlowValue *values;
     int n_values;
     int *inputs, *uses;
+    int n_uses;
 } AqFlow;
 
 /* In `arena`; NULL when memory ends.  needs[id] belongs to kernel node id. */
 AqFlow *aq_flow(const AqGraph *graph, const AqNeeds *needs,
                 const AqSpeed *speed, AqArena *arena);
 
-/* ---- recompute_rehearse.c ---- */
+/* ---- order.c ---- */
+
+/* The same steps in another order: each as late as its results allow, where
+ * these take more than `percent` of the bytes that are kept alive for it. */
+AqFlow *aq_put_off(const AqFlow *flow, int percent, AqArena *arena);
+/* The most bytes alive at once; -1 when memory ends. */
+int64_t aq_flow_live(const AqFlow *flow, AqArena *arena);
+
+/* ---- flow_write.c ---- */
 
 /* A step that runs, and which of its results are new (bit i: result i); the
  * others are there already. */
@@ -54,6 +63,15 @@ typedef struct AqScript {
     int64_t live; /* the most bytes alive at once, each value as long as it is
                    * read: no arena is smaller */
 } AqScript;
+
+/* The graph whose kernels run as the script says; NULL: each once, as the steps
+ * stand.  needs[id] is then what kernel id of `out` needs, given that of the
+ * flow's graph; or NULL. */
+AqStatus aq_flow_write(const AqFlow *flow, const AqScript *script, AqGraph *out,
+                       const AqNeeds *given, AqNeeds *needs);
+AqStatus aq_flow_copy(const AqGraph *in, AqGraph *out); /* as it is */
+
+/* ---- recompute_rehearse.c ---- */
 
 enum { AQ_TASTES = 3 };
 

@@ -33,13 +33,14 @@ typedef struct AqNeeds {
 
 typedef struct AqPlan AqPlan;
 
-/* How much memory a program may take; who allocates knows what else there is.
- */
+/* What memory a program needs, and how much it may take: who allocates knows
+ * what else there is. */
 typedef struct AqBudget {
     /* Fills needs[id] of each kernel. */
     AqStatus (*needs)(void *context, const AqGraph *kernels, AqNeeds *needs,
                       AqError *error);
-    /* Bytes for the arena, all other memory being that of the plan. */
+    /* Bytes for the arena, all other memory being that of the plan; NULL: as
+     * much as there is. */
     int64_t (*room)(void *context, const AqPlan *plan);
     void *context;
 } AqBudget;
@@ -48,7 +49,7 @@ typedef struct AqPassContext {
     const AqTarget *target;
     const char *algorithm;  /* wanted wherever it suits; NULL: as tables say */
     const AqTuning *tuning; /* may be NULL */
-    const AqBudget *budget; /* NULL: as much as there is */
+    const AqBudget *budget; /* NULL: kernels need nothing, room is no matter */
     AqError *error;
 } AqPassContext;
 
@@ -147,6 +148,12 @@ AqSpeed aq_speed_of(const AqTarget *target);
 /* About how long a kernel takes. */
 double aq_kernel_seconds(const AqGraph *graph, AqId kernel,
                          const AqSpeed *speed);
+
+/* ---- order.c ---- */
+
+/* Puts kernels off whose results would take room for long, where less memory is
+ * alive at once then.  Keeps: values of outputs, to the bit.  Idempotent. */
+AqPassFn aq_order;
 
 /* ---- recompute.c, recompute_rehearse.c ---- */
 

@@ -9,6 +9,7 @@ const AqPass aq_pipeline[] = {
     {"tidy", aq_simplify, "split leaves reshapes"},
     {"fuse", aq_fuse, "what is not stored need not be read"},
     {"choose", aq_choose, "sizes of scratch memory depend on the algorithm"},
+    {"order", aq_order, "what is alive at once depends on it"},
     {"recompute", aq_recompute, "sizes and times are those of kernels"},
 };
 const int aq_pipeline_count = AQ_COUNT(aq_pipeline);
@@ -83,7 +84,8 @@ AqGraph *aq_optimize(const AqGraph *graph, const AqPipelineOptions *options,
     const AqGraph *now = graph;
     AqGraph *kept = NULL; /* `now` where it is ours */
     for (int i = 0; i < aq_pipeline_count; i++) {
-        if (aq_pipeline[i].run == aq_recompute && !inner.budget)
+        bool limited = inner.budget && inner.budget->room;
+        if (aq_pipeline[i].run == aq_recompute && !limited)
             continue;
         double start = aq_seconds();
         AqGraph *next = run_pass(&aq_pipeline[i], now, o->verify, &inner);

@@ -19,7 +19,14 @@ enum {
     MOST_EVALUATIONS = 8, /* of a step on average */
 };
 
+/* What is put off until its first reader, in orders tried beside the given
+ * one: as aq_put_off takes it.  Below 100 what a kernel waits with takes more
+ * room than its results, but may be dropped and computed again. */
+static const int percents[] = {100, 50};
+enum { ORDERS = 1 + AQ_COUNT(percents) };
+
 typedef struct Rung {
+    const AqFlow *flow; /* whose steps the script names */
     AqScript script;
     bool planned;
 } Rung;
@@ -28,114 +35,28 @@ typedef struct Recompute {
     const AqGraph *in;
     AqArena *arena;
     AqError *error;
-    AqNeeds *needs; /* of `in` */
-    AqFlow *flow;
-    AqScript script;   /* being made */
-    size_t most_nodes; /* of what is written */
-    int64_t room;      /* that the arena may take */
+    AqNeeds *needs;                    /* of `in` */
+    const AqFlow *flows[ORDERS];       /* the given one first */
+    int64_t failed[ORDERS][AQ_TASTES]; /* limits that could not be kept */
+    AqScript script;                   /* being made */
+    size_t most_nodes;                 /* of what is written */
+    int64_t room;                      /* that the arena may take */
     Rung rungs[MOST_RUNGS + LAST_CUTS];
     int n_rungs;
     Rung *best;
     int64_t best_bytes; /* of its arena */
 } Recompute;
 
-/* ---- a script becomes a graph ---- */
-
-typedef struct Writer {
-    const Recompute *r;
-    AqGraph *out;
-    AqId *map;      /* node -> its newest copy */
-    AqId *first;    /* step -> its first kernel in `out` */
-    int *copies;    /* step -> kernels in `out` */
-    AqNeeds *needs; /* of `out`; NULL: not wanted */
-} Writer;
-
-/* The node of `out` that stands for `id` now. */
-static AqId written(Writer *w, AqId id)
-{
-    const AqNode *node = aq_node(w->r->in, id);
-    if (node->op != AQ_OP_reshape && node->op != AQ_OP_concat)
-        return w->map[id];
-    for (int i = 0; i < node->n_inputs; i++)
-        written(w, node->inputs[i]);
-    return w->map[id] = aq_graph_copy_node(w->out, w->r->in, id, w->map);
-}
-
-static AqId kernel_again(Writer *w, int step)
-{
-    AqGraph *out = w->out;
-    AqNode node = *aq_node(w->r->in, w->r->flow->steps[step].kernel);
-    AqNode first = *aq_node(out, w->first[step]);
-    AqId *inputs = AQ_NEW_ARRAY(out->arena, AqId, node.n_inputs + 1);
-    if (!inputs)
-        return AQ_NO_NODE;
-    for (int i = 0; i < node.n_inputs; i++)
-        inputs[i] = w->map[node.inputs[i]];
-    out->copy = first.copy + w->copies[step];
-    AqId id = aq_build(out, AQ_OP_kernel, NULL, inputs, node.n_inputs,
-                       first.attrs, first.n_attrs);
-    out->copy = 0;
-    return id;
-}
-
-static void write_step(Writer *w, const AqEvaluation *e)
-{
-    const AqFlowStep *step = &w->r->flow->steps[e->step];
-    const AqNode *node = aq_node(w->r->in, step->kernel);
-    for (int i = 0; i < node->n_inputs; i++)
-        written(w, node->inputs[i]);
-    aq_graph_place(w->out, node);
-    AqId kernel = w->copies[e->step] ? kernel_again(w, e->step)
-                                     : aq_graph_copy_node(w->out, w->r->in,
-                                                          step->kernel, w->map);
-    if (w->copies[e->step]++ == 0)
-        w->first[e->step] = kernel;
-    if (w->needs && kernel >= 0)
-        w->needs[kernel] = w->r->needs[step->kernel];
-    for (int i = 0; i < step->n_values; i++) {
-        AqId result = w->r->flow->values[step->first_value + i].node;
-        int index =
-            (int)aq_attr_int(aq_node(w->r->in, result), AQ_KEY_INDEX, 0);
-        AqId again = aq_result_node(w->out, kernel, index);
-        if (e->adopted & 1u << i)
-            w->map[result] = again;
-    }
-}
-
-static bool write(const Recompute *r, const AqScript *script, AqGraph *out,
-                  AqNeeds *needs)
-{
-    AqArena *arena = aq_arena_new();
-    size_t n = (size_t)r->in->count + 1;
-    Writer w = {.r = r, .out = out, .needs = needs};
-    w.map = arena ? AQ_NEW_ARRAY(arena, AqId, n) : NULL;
-    w.first = arena ? AQ_NEW_ARRAY(arena, AqId, n) : NULL;
-    w.copies = arena ? AQ_NEW_ARRAY(arena, int, n) : NULL;
-    bool ok = w.map && w.first && w.copies;
-    for (AqId id = 0; ok && id < r->in->count; id++)
-        if (aq_op_info[aq_node(r->in, id)->op].facts & AQ_SOURCE)
-            w.map[id] = aq_graph_copy_node(out, r->in, id, w.map);
-    for (int i = 0; ok && i < script->count && !out->error.status; i++)
-        write_step(&w, &script->evaluations[i]);
-    for (int i = 0; ok && i < r->in->n_outputs && !out->error.status; i++) {
-        const AqOutput *o = &r->in->outputs[i];
-        aq_graph_output(out, o->name, written(&w, o->node), o->update);
-    }
-    aq_arena_free(arena);
-    if (!ok)
-        aq_no_memory(r->error, n * sizeof(AqId));
-    return ok && !out->error.status;
-}
-
 /* ---- the ladder ---- */
 
 /* What the arena of a script takes, or -1. */
-static int64_t planned_bytes(Recompute *r, const AqScript *script)
+static int64_t planned_bytes(Recompute *r, const Rung *rung)
 {
     AqGraph *out = aq_graph_new();
     AqNeeds *needs = calloc(r->most_nodes, sizeof *needs);
     AqPlan *plan = NULL;
-    if (out && needs && write(r, script, out, needs))
+    if (out && needs &&
+        !aq_flow_write(rung->flow, &rung->script, out, r->needs, needs))
         plan = aq_plan(out, needs, r->error);
     int64_t bytes = plan ? plan->arena_bytes : -1;
     aq_plan_free(plan);
@@ -148,7 +69,7 @@ static int64_t planned_bytes(Recompute *r, const AqScript *script)
 static void plan_rung(Recompute *r, Rung *rung)
 {
     rung->planned = true;
-    int64_t bytes = planned_bytes(r, &rung->script);
+    int64_t bytes = planned_bytes(r, rung);
     if (bytes >= 0 && (!r->best || bytes < r->best_bytes)) {
         r->best_bytes = bytes;
         r->best = rung;
@@ -160,16 +81,31 @@ static bool is_over(const Recompute *r)
     return r->error->status || (r->best && r->best_bytes <= r->room);
 }
 
+/* One attempt.  Where less room was too little already, more of it is not tried
+ * in vain: what fails in some memory nearly always fails in less. */
+static bool rehearse(Recompute *r, int64_t limit, int order, int taste)
+{
+    int64_t *failed = &r->failed[order][taste];
+    if (limit <= *failed)
+        return false;
+    if (aq_rehearse(r->flows[order], limit, taste, &r->script))
+        return true;
+    *failed = limit;
+    return false;
+}
+
 /* The script that costs least with so much room for what is alive is kept as
  * a rung, and planned where it may fit.  false: there is none. */
 static bool try_limit(Recompute *r, int64_t limit)
 {
     Rung *rung = &r->rungs[r->n_rungs];
     bool held = false;
-    for (int taste = 0; taste < AQ_TASTES; taste++) {
-        if (!aq_rehearse(r->flow, limit, taste, &r->script) ||
+    for (int i = 0; i < ORDERS * AQ_TASTES; i++) {
+        int order = i / AQ_TASTES;
+        if (!rehearse(r, limit, order, i % AQ_TASTES) ||
             (held && r->script.again >= rung->script.again))
             continue;
+        rung->flow = r->flows[order];
         rung->script = r->script;
         rung->script.evaluations =
             aq_arena_copy(r->arena, r->script.evaluations,
@@ -220,27 +156,19 @@ static AqStatus search(Recompute *r)
 
 /* ---- the pass ---- */
 
-static AqStatus copy_all(const AqGraph *in, AqGraph *out, AqError *error)
-{
-    AqId *map = malloc(((size_t)in->count + 1) * sizeof *map);
-    if (!map)
-        return aq_no_memory(error, (size_t)in->count * sizeof *map);
-    for (AqId id = 0; id < in->count && !out->error.status; id++)
-        map[id] = aq_graph_copy_node(out, in, id, map);
-    for (int i = 0; i < in->n_outputs && !out->error.status; i++)
-        aq_graph_output(out, in->outputs[i].name, map[in->outputs[i].node],
-                        in->outputs[i].update);
-    free(map);
-    return out->error.status;
-}
-
 static bool prepare(Recompute *r, const AqTarget *target)
 {
     AqSpeed speed = aq_speed_of(target);
-    r->flow = aq_flow(r->in, r->needs, &speed, r->arena);
-    if (!r->flow)
+    const AqFlow *flow = aq_flow(r->in, r->needs, &speed, r->arena);
+    if (!flow)
         return false;
-    r->script.most = MOST_EVALUATIONS * r->flow->n_steps;
+    r->flows[0] = flow;
+    for (int i = 1; i < ORDERS; i++) {
+        r->flows[i] = aq_put_off(flow, percents[i - 1], r->arena);
+        if (!r->flows[i])
+            return false;
+    }
+    r->script.most = MOST_EVALUATIONS * flow->n_steps;
     r->most_nodes = (size_t)r->in->count * (MOST_EVALUATIONS + 1);
     r->script.evaluations =
         AQ_NEW_ARRAY(r->arena, AqEvaluation, r->script.most + 1);
@@ -262,21 +190,20 @@ static AqStatus run(Recompute *r, AqGraph *out, AqPassContext *cx)
     r->room = budget->room(budget->context, plan);
     aq_plan_free(plan);
     if (bytes <= r->room)
-        return copy_all(r->in, out, cx->error);
+        return aq_flow_copy(r->in, out);
     if (!prepare(r, cx->target))
         return aq_no_memory(cx->error, (size_t)r->in->count);
     if (search(r))
         return cx->error->status;
     if (r->best_bytes >= bytes)
-        return copy_all(r->in, out, cx->error);
-    write(r, &r->best->script, out, NULL);
-    return out->error.status ? out->error.status : cx->error->status;
+        return aq_flow_copy(r->in, out);
+    return aq_flow_write(r->best->flow, &r->best->script, out, NULL, NULL);
 }
 
 AqStatus aq_recompute(const AqGraph *in, AqGraph *out, AqPassContext *cx)
 {
-    if (!cx->budget)
-        return copy_all(in, out, cx->error);
+    if (!cx->budget || !cx->budget->room)
+        return aq_flow_copy(in, out);
     AqArena *arena = aq_arena_new();
     Recompute *r = arena ? AQ_NEW(arena, Recompute) : NULL;
     if (!r) {

@@ -355,10 +355,10 @@ static AqStatus build(AqCompiled *c, const AqGraph *graph,
         return error->status;
     c->memory_limit = settings->memory_limit;
     c->room = settings->room;
-    const AqBudget budget = {find_needs, room_of_arena, c};
-    AqPassContext cx = {.target = &c->target,
-                        .budget = c->memory_limit > 0 ? &budget : NULL,
-                        .error = error};
+    const AqBudget budget = {find_needs,
+                             c->memory_limit > 0 ? room_of_arena : NULL, c};
+    AqPassContext cx = {
+        .target = &c->target, .budget = &budget, .error = error};
     c->flops = aq_graph_flops(graph);
     c->graph = aq_optimize(graph, &settings->passes, &cx);
     if (!c->graph)

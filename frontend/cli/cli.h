@@ -67,7 +67,7 @@ int aq_cli_choice(AqCli *cli, const char *option, int otherwise,
          "force it on every contraction that it suits (for debugging)"},       \
         {"dump", "PASS",                                                       \
          "print the graph after a pass (input, simplify, "                     \
-         "split, tidy, fuse, choose, recompute)"},                             \
+         "split, tidy, fuse, choose, order, recompute)"},                      \
         {"time-passes", NULL, "print what each pass takes"},                   \
     {                                                                          \
         "verify-passes", NULL,                                                 \

@@ -143,7 +143,7 @@ static void test_values(void **state)
          "--tune chooses algorithms by itself: leave --algorithm out"},
         {TRAIN SMILEYS "--dump fus", 1,
          "--dump fus: there is no such pass (there are: input, simplify, "
-         "split, tidy, fuse, choose, "
+         "split, tidy, fuse, choose, order, "
          "recompute)"},
         {TRAIN SMILEYS "--dump recompute", 1,
          "--dump recompute: this pass runs with --memory alone"},

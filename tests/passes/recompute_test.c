@@ -171,8 +171,8 @@ static void test_a_small_unet(void **state)
     aq_graph_free(g);
 }
 
-/* Of the memory beyond weights, gradients, moments and average half can be done
- * without. */
+/* Of the memory beyond weights, gradients, moments and average two thirds can
+ * be done without. */
 static void test_a_unet_shrinks(void **state)
 {
     (void)state;
@@ -191,11 +191,12 @@ static void test_a_unet_shrinks(void **state)
                   (double)least.arena / (1 << 20), 100 * share,
                   (double)whole.live / (1 << 20),
                   (double)least.live / (1 << 20));
-    assert_true(share <= 0.52);
-    assert_true((double)least.arena - gradients <= 26 << 20);
+    assert_true(share <= 0.3);
+    assert_true((double)least.arena - gradients <= 13 << 20);
     assert_true((double)whole.arena <= 1.1 * (double)whole.live);
-    /* with little room, what is computed twice leaves gaps */
-    assert_true((double)least.arena <= 1.12 * (double)least.live);
+    /* with next to no room, gradients that lie where they must cut the rest
+     * into pieces */
+    assert_true((double)least.arena <= 1.3 * (double)least.live);
     aq_graph_free(copy);
     aq_graph_free(least.g);
     aq_graph_free(kernels);
