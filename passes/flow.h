@@ -59,7 +59,8 @@ typedef struct AqEvaluation {
 typedef struct AqScript {
     AqEvaluation *evaluations;
     int count, most;
-    double again; /* seconds of evaluations that are not the first */
+    double again;    /* seconds of evaluations that are not the first */
+    double bearable; /* with more of them it is given up */
     int64_t live; /* the most bytes alive at once, each value as long as it is
                    * read: no arena is smaller */
 } AqScript;

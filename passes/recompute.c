@@ -10,13 +10,14 @@
  * Needs: a graph of kernels.  Keeps: values of outputs, to the bit. */
 #include "passes/flow.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 enum {
     RUNG = 97,     /* percent of the one above */
     LAST_CUTS = 5, /* between the last rung that holds and the next */
     MOST_RUNGS = 200,
-    MOST_EVALUATIONS = 8, /* of a step on average */
+    MOST_EVALUATIONS = 4, /* of a step on average */
 };
 
 /* What is put off until its first reader, in orders tried beside the given
@@ -38,6 +39,7 @@ typedef struct Recompute {
     AqNeeds *needs;                    /* of `in` */
     const AqFlow *flows[ORDERS];       /* the given one first */
     int64_t failed[ORDERS][AQ_TASTES]; /* limits that could not be kept */
+    int cheapest;                      /* order and taste, last time */
     AqScript script;                   /* being made */
     size_t most_nodes;                 /* of what is written */
     int64_t room;                      /* that the arena may take */
@@ -45,6 +47,7 @@ typedef struct Recompute {
     int n_rungs;
     Rung *best;
     int64_t best_bytes; /* of its arena */
+    double beyond;      /* what is alive, of the arena planned last: a share */
 } Recompute;
 
 /* ---- the ladder ---- */
@@ -70,10 +73,19 @@ static void plan_rung(Recompute *r, Rung *rung)
 {
     rung->planned = true;
     int64_t bytes = planned_bytes(r, rung);
+    r->beyond = (double)bytes / (double)rung->script.live - 1;
     if (bytes >= 0 && (!r->best || bytes < r->best_bytes)) {
         r->best_bytes = bytes;
         r->best = rung;
     }
+}
+
+/* As far as those before it tell: an arena is larger than what is alive at once
+ * by a part that grows slowly from rung to rung. */
+static bool may_fit(const Recompute *r, const Rung *rung)
+{
+    double arena = (double)rung->script.live * (1 + 0.75 * r->beyond);
+    return rung->script.live <= r->room && arena <= (double)r->room;
 }
 
 static bool is_over(const Recompute *r)
@@ -90,7 +102,8 @@ static bool rehearse(Recompute *r, int64_t limit, int order, int taste)
         return false;
     if (aq_rehearse(r->flows[order], limit, taste, &r->script))
         return true;
-    *failed = limit;
+    if (r->script.again <= r->script.bearable)
+        *failed = limit;
     return false;
 }
 
@@ -98,11 +111,14 @@ static bool rehearse(Recompute *r, int64_t limit, int order, int taste)
  * a rung, and planned where it may fit.  false: there is none. */
 static bool try_limit(Recompute *r, int64_t limit)
 {
+    enum { WAYS = ORDERS * AQ_TASTES };
     Rung *rung = &r->rungs[r->n_rungs];
     bool held = false;
-    for (int i = 0; i < ORDERS * AQ_TASTES; i++) {
-        int order = i / AQ_TASTES;
-        if (!rehearse(r, limit, order, i % AQ_TASTES) ||
+    int first = r->cheapest;
+    r->script.bearable = INFINITY;
+    for (int i = 0; i < WAYS; i++) {
+        int way = (first + i) % WAYS, order = way / AQ_TASTES;
+        if (!rehearse(r, limit, order, way % AQ_TASTES) ||
             (held && r->script.again >= rung->script.again))
             continue;
         rung->flow = r->flows[order];
@@ -111,11 +127,13 @@ static bool try_limit(Recompute *r, int64_t limit)
             aq_arena_copy(r->arena, r->script.evaluations,
                           sizeof(AqEvaluation) * (size_t)r->script.count);
         held = rung->script.evaluations != NULL;
+        r->script.bearable = r->script.again;
+        r->cheapest = way;
     }
     if (!held)
         return false;
     r->n_rungs++;
-    if (rung->script.live <= r->room)
+    if (may_fit(r, rung))
         plan_rung(r, rung);
     return true;
 }

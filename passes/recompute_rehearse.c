@@ -199,7 +199,8 @@ static bool run_step(Rehearsal *r, int s)
     int64_t bytes = step->workspace;
     for (int i = 0; i < step->n_values; i++)
         bytes += r->f->values[step->first_value + i].bytes;
-    if (script->count == script->most || !make_room(r, bytes))
+    if (script->count == script->most || script->again > script->bearable ||
+        !make_room(r, bytes))
         return false;
     AqEvaluation *e = &script->evaluations[script->count++];
     *e = (AqEvaluation){.step = s};
