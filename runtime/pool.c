@@ -1,12 +1,13 @@
 /* Threads that run the stages of kernels together.
  *
- * Tasks are claimed from a cursor of the launch that runs, in ranges that get
- * smaller towards its end, so that threads finish together; which thread runs
- * a task changes nothing.  Whoever finishes the last task of a launch opens the
- * next one: nobody waits for a thread that holds no task, so one that the
- * system has taken off its processor delays the others by what it had claimed
- * and no more.  Waiting is spinning for a moment, because launches are short,
- * and then sleeping on a futex, because the machine may be shared. */
+ * Tasks are claimed from a cursor of the group of launches that runs, in ranges
+ * that get smaller towards a launch's end, so that threads finish together;
+ * which thread runs a task changes nothing.  Whoever finishes the last task of
+ * a group opens the next one: nobody waits for a thread that holds no task, so
+ * one that the system has taken off its processor delays the others by what it
+ * had claimed and no more.  Waiting is spinning for a moment, because groups
+ * are short, and then sleeping on a futex, because the machine may be shared.
+ */
 #include "runtime/runtime.h"
 
 #include <errno.h>
@@ -24,7 +25,7 @@
 enum {
     MOST_THREADS = 256,
     SPIN_CYCLES = 200000,     /* some 50 to 100 microseconds */
-    TASK_BITS = 40,           /* of the cursor; above them the launch */
+    TASK_BITS = 40,           /* of the cursor; above them the group */
     RANGES_PER_THREAD = 4,    /* in what is left of a launch */
     FLUSH_DENORMALS = 0x8040, /* FTZ and DAZ of MXCSR */
 };
@@ -48,14 +49,15 @@ struct AqPool {
     int threads;
     pthread_t ids[MOST_THREADS];
     Job job;       /* written while nobody is inside */
-    double before; /* when the launch that runs was opened */
+    double before; /* when the group that runs was opened */
     bool stopped;
     atomic_bool ending;
     Bell jobs;     /* rings for each job */
-    Bell launches; /* and for each launch */
-    /* launch << TASK_BITS | next task; a launch of job.count: all is done */
+    Bell groups;   /* and for each group */
+    /* first launch of the group << TASK_BITS | next task of the group; a launch
+     * of job.count: all is done */
     _Alignas(64) atomic_ullong cursor;
-    _Alignas(64) atomic_llong done; /* tasks of the launch that runs */
+    _Alignas(64) atomic_llong done; /* tasks of the group that runs */
     _Alignas(64) atomic_bool over;  /* no helper may enter the job */
     atomic_int inside;              /* helpers that may read it */
 };
@@ -107,35 +109,71 @@ static void pause_at_random(AqPool *pool, int64_t task)
         usleep(out[1] % 200);
 }
 
-static void run_range(AqPool *pool, const AqLaunch *launch, int64_t first,
-                      int64_t last, void *scratch)
+/* ---- groups: launches that run side by side ---- */
+
+/* A chain counts as one task. */
+static int64_t tasks_of(const AqLaunch *launch)
 {
-    if (pool->options.delays)
-        pause_at_random(pool, first);
-    const AqStage *stage = &launch->stage;
-    if (!pool->options.reversed) {
-        stage->run(stage->closure, launch->buffers, first, last, scratch);
-        return;
+    return launch->chain > 1 ? 1 : launch->stage.tasks;
+}
+
+static int after_chain(const AqLaunch *launches, int at)
+{
+    return at + AQ_MAX(launches[at].chain, 1);
+}
+
+static int after_group(const AqLaunch *launches, int at)
+{
+    return launches[at].group > 0 ? at + launches[at].group
+                                  : after_chain(launches, at);
+}
+
+static int64_t tasks_of_group(const AqLaunch *launches, int at)
+{
+    int64_t tasks = 0;
+    int end = after_group(launches, at);
+    for (int i = at; i < end; i = after_chain(launches, i))
+        tasks += tasks_of(&launches[i]);
+    return tasks;
+}
+
+/* The launch that a group's task belongs to; *task becomes its own. */
+static const AqLaunch *launch_with(const AqLaunch *launches, int at,
+                                   int64_t *task)
+{
+    while (*task >= tasks_of(&launches[at])) {
+        *task -= tasks_of(&launches[at]);
+        at = after_chain(launches, at);
     }
-    int64_t end = stage->tasks;
-    for (int64_t task = first; task < last; task++)
-        stage->run(stage->closure, launch->buffers, end - 1 - task, end - task,
-                   scratch);
+    return &launches[at];
 }
 
-static void run_chain(AqPool *pool, const AqLaunch *launch, void *scratch)
+static void run_launch(const AqLaunch *launch, int64_t first, int64_t last,
+                       void *scratch)
 {
-    for (int i = 0; i < launch->chain; i++)
-        run_range(pool, &launch[i], 0, launch[i].stage.tasks, scratch);
+    launch->stage.run(launch->stage.closure, launch->buffers, first, last,
+                      scratch);
 }
 
-/* Tasks first .. last - 1 of launch `at`, to be run by the caller. */
+static void run_tasks(const AqLaunch *launch, int64_t first, int64_t last,
+                      void *scratch)
+{
+    if (launch->chain > 1)
+        for (int i = 0; i < launch->chain; i++)
+            run_launch(&launch[i], 0, launch[i].stage.tasks, scratch);
+    else
+        run_launch(launch, first, last, scratch);
+}
+
+/* ---- claims ---- */
+
+/* Tasks first .. last - 1 of the group at `at`, to be run by the caller. */
 typedef struct Claim {
     int at;
-    int64_t first, last;
+    int64_t first, last, tasks; /* of the whole group */
 } Claim;
 
-static int launch_of(unsigned long long cursor)
+static int group_of(unsigned long long cursor)
 {
     return (int)(cursor >> TASK_BITS);
 }
@@ -145,40 +183,67 @@ static int64_t task_of(unsigned long long cursor)
     return (int64_t)(cursor & ((1ull << TASK_BITS) - 1));
 }
 
-/* False: nothing is left to claim, of launch claim->at or of the whole job. */
+/* False: nothing is left to claim, of the group at claim->at or of the whole
+ * job. */
 static bool claim_tasks(AqPool *pool, Claim *claim)
 {
     const Job *job = &pool->job;
     unsigned long long cursor = atomic_load(&pool->cursor);
-    claim->at = launch_of(cursor);
+    claim->at = group_of(cursor);
     if (claim->at >= job->count)
         return false;
-    int64_t tasks = job->launches[claim->at].stage.tasks;
-    if (task_of(cursor) >= tasks)
+    int64_t task = task_of(cursor);
+    claim->tasks = tasks_of_group(job->launches, claim->at);
+    if (task >= claim->tasks)
         return false;
-    int64_t left = tasks - task_of(cursor);
-    int64_t range = left / ((int64_t)pool->threads * RANGES_PER_THREAD);
-    range = pool->threads == 1 ? tasks : AQ_MAX(range, 1);
-    /* it may be another launch's by now: a range of any size will do */
+    const AqLaunch *launch = launch_with(job->launches, claim->at, &task);
+    int64_t range = (tasks_of(launch) - task) /
+                    ((int64_t)pool->threads * RANGES_PER_THREAD);
+    range = pool->threads == 1 ? claim->tasks : AQ_MAX(range, 1);
+    /* it may be another group's by now: a range of any size will do */
     cursor = atomic_fetch_add(&pool->cursor, (unsigned long long)range);
-    claim->at = launch_of(cursor);
+    claim->at = group_of(cursor);
     if (claim->at >= job->count)
         return false;
-    tasks = job->launches[claim->at].stage.tasks;
+    claim->tasks = tasks_of_group(job->launches, claim->at);
     claim->first = task_of(cursor);
-    claim->last = AQ_MIN(claim->first + range, tasks);
-    return claim->first < tasks;
+    claim->last = AQ_MIN(claim->first + range, claim->tasks);
+    return claim->first < claim->tasks;
 }
 
-/* The first launch from `at` on that has a task. */
+static void run_claim(const AqPool *pool, const Claim *claim, void *scratch)
+{
+    for (int64_t i = claim->first, next; i < claim->last; i = next) {
+        int64_t task = i;
+        const AqLaunch *launch =
+            launch_with(pool->job.launches, claim->at, &task);
+        int64_t count = AQ_MIN(claim->last - i, tasks_of(launch) - task);
+        run_tasks(launch, task, task + count, scratch);
+        next = i + count;
+    }
+}
+
+static void run_reversed(const AqPool *pool, const Claim *claim, void *scratch)
+{
+    for (int64_t i = claim->first; i < claim->last; i++) {
+        int64_t task = claim->tasks - 1 - i;
+        const AqLaunch *launch =
+            launch_with(pool->job.launches, claim->at, &task);
+        run_tasks(launch, task, task + 1, scratch);
+    }
+}
+
+/* ---- jobs ---- */
+
+/* The first group from `at` on that has a task. */
 static int skip_empty(const Job *job, int at)
 {
-    while (at < job->count && job->launches[at].stage.tasks == 0)
-        at++;
+    while (at < job->count && tasks_of_group(job->launches, at) == 0)
+        at = after_group(job->launches, at);
     return at;
 }
 
-/* By whoever finished launch `at`, while nobody holds a task. */
+/* By whoever finished the group at `at`, while nobody holds a task. */
 static void open_next(AqPool *pool, int at)
 {
     const Job *job = &pool->job;
@@ -187,7 +252,7 @@ static void open_next(AqPool *pool, int at)
         job->seconds[at] += now - pool->before;
         pool->before = now;
     }
-    int next = skip_empty(job, at + AQ_MAX(job->launches[at].chain, 1));
+    int next = skip_empty(job, after_group(job->launches, at));
     if (job->stop && __atomic_load_n(job->stop, __ATOMIC_RELAXED)) {
         pool->stopped = true;
         next = job->count;
@@ -196,8 +261,8 @@ static void open_next(AqPool *pool, int at)
     if (next == job->count)
         atomic_store(&pool->over, true);
     atomic_store(&pool->cursor, (unsigned long long)next << TASK_BITS);
-    ring(&pool->launches,
-         next == job->count || job->launches[next].stage.tasks > 1);
+    ring(&pool->groups,
+         next == job->count || tasks_of_group(job->launches, next) > 1);
 }
 
 static void work(AqPool *pool, int worker)
@@ -205,21 +270,22 @@ static void work(AqPool *pool, int worker)
     const Job *job = &pool->job;
     void *scratch = job->scratch ? job->scratch[worker] : NULL;
     for (;;) {
-        int round = atomic_load(&pool->launches.word);
+        int round = atomic_load(&pool->groups.word);
         Claim claim;
         if (!claim_tasks(pool, &claim)) {
             if (claim.at >= job->count)
                 return;
-            wait_for(&pool->launches, round);
+            wait_for(&pool->groups, round);
             continue;
         }
-        const AqLaunch *launch = &job->launches[claim.at];
-        if (launch->chain > 1)
-            run_chain(pool, launch, scratch);
+        if (pool->options.delays)
+            pause_at_random(pool, claim.first);
+        if (pool->options.reversed)
+            run_reversed(pool, &claim, scratch);
         else
-            run_range(pool, launch, claim.first, claim.last, scratch);
+            run_claim(pool, &claim, scratch);
         int64_t count = claim.last - claim.first;
-        if (atomic_fetch_add(&pool->done, count) + count == launch->stage.tasks)
+        if (atomic_fetch_add(&pool->done, count) + count == claim.tasks)
             open_next(pool, claim.at);
     }
 }

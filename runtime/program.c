@@ -17,17 +17,11 @@ struct AqCompiled {
     AqPlan *plan;
     AqCode *code;
     AqTarget target;
-    void **bases;    /* of the plan */
-    void **pointers; /* of the plan's buffers */
-    AqLaunch *launches;
-    int n_launches;
-    int first_update; /* the first launch that writes what lives on */
-    int *step_of;     /* launch -> step of the plan */
-    /* the launches of all runs but the first: those that run once are left out
-     */
-    bool (*once)[AQ_MAX_STAGES]; /* by kernel node */
-    AqLaunch *again;
-    int n_again, first_update_again;
+    AqNeeds *needs; /* by kernel node, as the two after it */
+    bool (*once)[AQ_MAX_STAGES];
+    uint64_t (*reads)[AQ_MAX_STAGES];
+    void **bases; /* of the plan */
+    AqLaunches launches;
     bool started; /* the first run is over */
     void **scratch;
     int64_t scratch_each;
@@ -79,10 +73,11 @@ static AqNeeds *layouts(AqCompiled *c, const AqProgramSettings *settings,
                         AqError *error)
 {
     AqNeeds *needs = AQ_NEW_ARRAY(c->arena, AqNeeds, c->graph->count);
-    c->once =
-        aq_arena_alloc(c->arena, sizeof *c->once * (size_t)c->graph->count);
-    if (!needs || !c->once) {
-        aq_no_memory(error, sizeof *needs * (size_t)c->graph->count);
+    size_t n = (size_t)c->graph->count;
+    c->once = aq_arena_alloc(c->arena, sizeof *c->once * n);
+    c->reads = aq_arena_alloc(c->arena, sizeof *c->reads * n);
+    if (!needs || !c->once || !c->reads) {
+        aq_no_memory(error, sizeof *needs * n);
         return NULL;
     }
     for (AqId id = 0; id < c->graph->count; id++) {
@@ -91,6 +86,7 @@ static AqNeeds *layouts(AqCompiled *c, const AqProgramSettings *settings,
         AqKernelLayout layout;
         if (aq_kernel_layout(c->graph, id, &c->target, &layout, error))
             return NULL;
+        memcpy(c->reads[id], layout.reads, sizeof c->reads[id]);
         needs[id] = (AqNeeds){.workspace = layout.workspace,
                               .kept = layout.kept,
                               .keep = find_once(c, settings, id, &layout)};
@@ -208,98 +204,7 @@ static AqStatus compile(AqCompiled *c, const AqCompileOptions *options,
     return error->status;
 }
 
-/* ---- copies: tasks of a plain kind ---- */
-
-enum { COPY_TASK = 1 << 18 }; /* bytes */
-
-static void copy_task(const void *closure, void *const *buffers, int64_t first,
-                      int64_t last, void *scratch)
-{
-    (void)scratch;
-    int64_t bytes = *(const int64_t *)closure, begin = first * COPY_TASK;
-    int64_t end = AQ_MIN(bytes, last * COPY_TASK);
-    memmove((char *)buffers[1] + begin, (char *)buffers[0] + begin,
-            (size_t)(end - begin));
-}
-
-static AqStage copy_stage(const AqStep *step)
-{
-    return (AqStage){.run = copy_task,
-                     .closure = &step->copy_bytes,
-                     .tasks = (step->copy_bytes + COPY_TASK - 1) / COPY_TASK};
-}
-
-static bool writes_state(const AqCompiled *c, int step)
-{
-    const AqStep *s = &c->plan->steps[step];
-    int inputs =
-        s->kernel == AQ_NO_NODE ? 1 : aq_node(c->graph, s->kernel)->n_inputs;
-    for (int i = inputs; i < s->count; i++)
-        if (c->plan->buffers[s->first + i].base != 0)
-            return true;
-    return false;
-}
-
-static void add_launch(AqCompiled *c, int step, AqStage stage, bool once)
-{
-    AqLaunch launch = {.stage = stage,
-                       .buffers = c->pointers + c->plan->steps[step].first};
-    c->step_of[c->n_launches] = step;
-    c->launches[c->n_launches++] = launch;
-    if (!once)
-        c->again[c->n_again++] = launch;
-}
-
-static AqStatus list_launches(AqCompiled *c, AqError *error)
-{
-    AqPlan *plan = c->plan;
-    size_t most = (size_t)plan->n_steps * AQ_MAX_STAGES;
-    c->launches = AQ_NEW_ARRAY(c->arena, AqLaunch, most);
-    c->again = AQ_NEW_ARRAY(c->arena, AqLaunch, most);
-    c->step_of = AQ_NEW_ARRAY(c->arena, int, most);
-    c->pointers = AQ_NEW_ARRAY(c->arena, void *, plan->n_buffers);
-    if (!c->launches || !c->again || !c->step_of || !c->pointers)
-        return aq_no_memory(error, most * sizeof(AqLaunch));
-    c->first_update = c->first_update_again = INT32_MAX;
-    for (int i = 0, kernel = 0; i < plan->n_steps; i++) {
-        const AqStep *step = &plan->steps[i];
-        if (writes_state(c, i)) {
-            c->first_update = AQ_MIN(c->first_update, c->n_launches);
-            c->first_update_again = AQ_MIN(c->first_update_again, c->n_again);
-        }
-        if (step->kernel == AQ_NO_NODE) {
-            add_launch(c, i, copy_stage(step), false);
-            continue;
-        }
-        int n_stages;
-        const AqStage *stages = aq_code_stages(c->code, kernel++, &n_stages);
-        for (int k = 0; k < n_stages; k++)
-            add_launch(c, i, stages[k], c->once[step->kernel][k]);
-    }
-    return AQ_OK;
-}
-
-/* Neighbours of one task each become a chain; it does not reach over the
- * launch before which a run may still be abandoned. */
-static void chain_launches(AqLaunch *launches, int count, int first_update)
-{
-    for (int i = 0; i < count;) {
-        int end = i;
-        while (end < count && launches[end].stage.tasks == 1 &&
-               (end == i || end != first_update))
-            end++;
-        launches[i].chain = AQ_MAX(end - i, 1);
-        i += launches[i].chain;
-    }
-}
-
-static void resolve(AqCompiled *c)
-{
-    for (int i = 0; i < c->plan->n_buffers; i++) {
-        AqBuffer buffer = c->plan->buffers[i];
-        c->pointers[i] = (char *)c->bases[buffer.base] + buffer.offset;
-    }
-}
+/* ---- memory ---- */
 
 static void borrow_room(AqCompiled *c, const AqProgramSettings *settings)
 {
@@ -310,18 +215,18 @@ static void borrow_room(AqCompiled *c, const AqProgramSettings *settings)
                       c->room->scratch_each >= c->scratch_each;
 }
 
-static bool keeps_anything(const AqCompiled *c, const AqNeeds *needs)
+static bool keeps_anything(const AqCompiled *c)
 {
     for (AqId id = 0; id < c->graph->count; id++)
-        if (needs[id].keep)
+        if (c->needs[id].keep)
             return true;
     return false;
 }
 
-static void keep_nothing(AqCompiled *c, AqNeeds *needs)
+static void keep_nothing(AqCompiled *c)
 {
     for (AqId id = 0; id < c->graph->count; id++) {
-        needs[id].keep = false;
+        c->needs[id].keep = false;
         memset(c->once[id], 0, sizeof c->once[id]);
     }
 }
@@ -330,16 +235,16 @@ static void keep_nothing(AqCompiled *c, AqNeeds *needs)
 static AqStatus plan_memory(AqCompiled *c, const AqProgramSettings *settings,
                             AqError *error)
 {
-    AqNeeds *needs = layouts(c, settings, error);
-    c->plan = needs ? aq_plan(c->graph, needs, error) : NULL;
+    c->needs = layouts(c, settings, error);
+    c->plan = c->needs ? aq_plan(c->graph, c->needs, error) : NULL;
     if (!c->plan)
         return error->status;
     int64_t limit = c->memory_limit;
     if (aq_compiled_needed(c) > (limit > 0 ? limit : machine_bytes()) &&
-        keeps_anything(c, needs)) {
+        keeps_anything(c)) {
         aq_plan_free(c->plan);
-        keep_nothing(c, needs);
-        c->plan = aq_plan(c->graph, needs, error);
+        keep_nothing(c);
+        c->plan = aq_plan(c->graph, c->needs, error);
     }
     if (!c->plan)
         return error->status;
@@ -365,13 +270,16 @@ static AqStatus build(AqCompiled *c, const AqGraph *graph,
         return error->status;
     if (plan_memory(c, settings, error) || settings->plan_only)
         return error->status;
-    if (compile(c, &settings->compile, error) || find_bases(c, error) ||
-        list_launches(c, error))
+    if (compile(c, &settings->compile, error) || find_bases(c, error))
         return error->status;
-    chain_launches(c->launches, c->n_launches, c->first_update);
-    chain_launches(c->again, c->n_again, c->first_update_again);
-    resolve(c);
-    return AQ_OK;
+    const AqListed listed = {.graph = c->graph,
+                             .plan = c->plan,
+                             .code = c->code,
+                             .bases = c->bases,
+                             .needs = c->needs,
+                             .once = (const bool(*)[AQ_MAX_STAGES])c->once,
+                             .reads = (const uint64_t(*)[AQ_MAX_STAGES])c->reads};
+    return aq_list_launches(&listed, c->arena, &c->launches, error);
 }
 
 AqCompiled *aq_compiled_new(const AqGraph *graph, AqMemory *memory,
@@ -411,14 +319,12 @@ void aq_compiled_free(AqCompiled *c)
 
 bool aq_compiled_run(AqCompiled *c, const volatile int *stop)
 {
-    const AqLaunch *launches = c->started ? c->again : c->launches;
-    int count = c->started ? c->n_again : c->n_launches;
-    int before = c->started ? c->first_update_again : c->first_update;
-    before = AQ_MIN(before, count);
-    if (!aq_pool_run(c->pool, launches, before, c->scratch, stop))
+    const AqRun *run = c->started ? &c->launches.again : &c->launches.first;
+    int before = AQ_MIN(run->first_update, run->count);
+    if (!aq_pool_run(c->pool, run->launches, before, c->scratch, stop))
         return false;
-    c->started = aq_pool_run(c->pool, launches + before, count - before,
-                             c->scratch, NULL);
+    c->started = aq_pool_run(c->pool, run->launches + before,
+                             run->count - before, c->scratch, NULL);
     return c->started;
 }
 
@@ -429,17 +335,18 @@ void aq_compiled_changed(AqCompiled *c)
 
 int aq_compiled_once(const AqCompiled *c)
 {
-    return c->n_launches - c->n_again;
+    return c->launches.first.count - c->launches.again.count;
 }
 
 void aq_compiled_profile(AqCompiled *c, double *seconds)
 {
-    double *each = calloc((size_t)c->n_launches + 1, sizeof *each);
+    const AqLaunches *all = &c->launches;
+    double *each = calloc((size_t)all->count + 1, sizeof *each);
     if (!each)
         return;
-    aq_pool_run_timed(c->pool, c->launches, c->n_launches, c->scratch, each);
-    for (int i = 0; i < c->n_launches; i++)
-        seconds[c->step_of[i]] += each[i];
+    aq_pool_run_timed(c->pool, all->launches, all->count, c->scratch, each);
+    for (int i = 0; i < all->count; i++)
+        seconds[all->step_of[i]] += each[i];
     free(each);
 }
 

@@ -31,17 +31,73 @@ typedef struct AqLaunch {
     AqStage stage;
     void *const *buffers;
     int chain; /* this and the next chain - 1 launches have one task each: one
-                * thread runs them all, without barriers; 0 as 1 */
+                * thread runs them all, in order; 0 as 1 */
+    int group; /* so many launches from this one on, whole chains, run side by
+                * side, in any order; 0: the chain alone */
 } AqLaunch;
 
-/* Runs launches in order, all threads on each, a barrier between them.
- * scratch[i] belongs to thread i.  Stops before the next launch once *stop is
+/* Runs groups of launches in order, all threads on each, a barrier between
+ * them.
+ * scratch[i] belongs to thread i.  Stops before the next group once *stop is
  * not 0 (may be NULL) and then returns false. */
 bool aq_pool_run(AqPool *pool, const AqLaunch *launches, int count,
                  void *const *scratch, const volatile int *stop);
-/* Seconds of each launch, for profiles: seconds[count], added to. */
+/* Seconds of each group, for profiles: seconds[count], added to where its
+ * first launch stands. */
 void aq_pool_run_timed(AqPool *pool, const AqLaunch *launches, int count,
                        void *const *scratch, double *seconds);
+
+/* ---- schedule.c: launches that may run side by side ---- */
+
+/* Bytes that a launch reads or writes. */
+typedef struct AqTouch {
+    const char *begin;
+    int64_t bytes;
+    bool written;
+} AqTouch;
+
+typedef struct AqTouches {
+    const AqTouch *touch;
+    int count;
+} AqTouches;
+
+/* Launches without chains and groups, in an order in which they may run, become
+ * groups (out[count]) of those that do not depend on each other.  Launch *fence
+ * and what follows stay behind all that is before it (fence >= count: there is
+ * none); *fence becomes the place of the first of them. */
+AqStatus aq_schedule(const AqLaunch *launches, const AqTouches *touches,
+                     int count, int *fence, AqLaunch *out, AqError *error);
+
+/* ---- launches.c: what a program launches ---- */
+
+/* By node, where not said otherwise. */
+typedef struct AqListed {
+    const AqGraph *graph; /* of kernels */
+    const AqPlan *plan;
+    const AqCode *code;
+    void *const *bases; /* of the plan */
+    const AqNeeds *needs;
+    const bool (*once)[AQ_MAX_STAGES];     /* not in later runs */
+    const uint64_t (*reads)[AQ_MAX_STAGES]; /* of AqKernelLayout */
+} AqListed;
+
+/* One run, in groups. */
+typedef struct AqRun {
+    AqLaunch *launches;
+    int count;
+    int first_update; /* the first launch that may write what lives on */
+} AqRun;
+
+typedef struct AqLaunches {
+    AqLaunch *launches; /* one after the other, no groups */
+    int *step_of;       /* of each: the plan's step */
+    int count;
+    AqRun first, again; /* the first run, and all others */
+} AqLaunches;
+
+/* All of it lies in the arena. */
+AqStatus aq_list_launches(const AqListed *listed, AqArena *arena,
+                          AqLaunches *launches, AqError *error);
 
 /* ---- peak.c: what this machine can do, measured now ---- */
 
