@@ -201,6 +201,22 @@ static int64_t live_bytes(const Placer *p, int64_t *live)
     return most;
 }
 
+/* Blocks live a step longer at both ends where the fullest step stays as full:
+ * kernels that are neighbours then share fewer places, and may run side by
+ * side. */
+static void lengthen(Placer *p, int64_t *live, int64_t most)
+{
+    for (int i = 0; i < p->count; i++) {
+        AqBlock *b = &p->blocks[i];
+        if (b->base != 0 || b->parts > 0 || b->concat >= 0 || b->last < 0)
+            continue;
+        if (b->first > 0 && live[b->first - 1] + b->bytes <= most)
+            live[--b->first] += b->bytes;
+        if (b->last < p->steps && live[b->last + 1] + b->bytes <= most)
+            live[++b->last] += b->bytes;
+    }
+}
+
 void aq_place_blocks(AqBlock *blocks, int count, AqPlan *plan, AqArena *scratch,
                      AqError *error)
 {
@@ -219,6 +235,7 @@ void aq_place_blocks(AqBlock *blocks, int count, AqPlan *plan, AqArena *scratch,
         return;
     }
     plan->live_bytes = live_bytes(&p, live);
+    lengthen(&p, live, plan->live_bytes);
     list_blocks(&p, true, plan->live_bytes / SMALL);
     p.n_large = p.n_order;
     list_blocks(&p, false, plan->live_bytes / SMALL);
