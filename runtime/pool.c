@@ -52,8 +52,8 @@ struct AqPool {
     double before; /* when the group that runs was opened */
     bool stopped;
     atomic_bool ending;
-    Bell jobs;     /* rings for each job */
-    Bell groups;   /* and for each group */
+    Bell jobs;   /* rings for each job */
+    Bell groups; /* and for each group */
     /* first launch of the group << TASK_BITS | next task of the group; a launch
      * of job.count: all is done */
     _Alignas(64) atomic_ullong cursor;

@@ -278,7 +278,8 @@ static AqStatus build(AqCompiled *c, const AqGraph *graph,
                              .bases = c->bases,
                              .needs = c->needs,
                              .once = (const bool(*)[AQ_MAX_STAGES])c->once,
-                             .reads = (const uint64_t(*)[AQ_MAX_STAGES])c->reads};
+                             .reads =
+                                 (const uint64_t(*)[AQ_MAX_STAGES])c->reads};
     return aq_list_launches(&listed, c->arena, &c->launches, error);
 }
 

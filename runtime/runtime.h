@@ -77,7 +77,7 @@ typedef struct AqListed {
     const AqCode *code;
     void *const *bases; /* of the plan */
     const AqNeeds *needs;
-    const bool (*once)[AQ_MAX_STAGES];     /* not in later runs */
+    const bool (*once)[AQ_MAX_STAGES];      /* not in later runs */
     const uint64_t (*reads)[AQ_MAX_STAGES]; /* of AqKernelLayout */
 } AqListed;
 

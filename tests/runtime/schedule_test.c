@@ -170,9 +170,9 @@ static void test_all_that_is_free_is_one_group(void **state)
         c->touch[i][1] = touch_of(c, 290, 10, false);
         c->touches[i] = (AqTouches){c->touch[i], 2};
     }
-    assert_int_equal(aq_schedule(c->launches, c->touches, 5, &c->fence, c->out,
-                                 &error),
-                     AQ_OK);
+    assert_int_equal(
+        aq_schedule(c->launches, c->touches, 5, &c->fence, c->out, &error),
+        AQ_OK);
     assert_int_equal(c->out[0].group, 5);
     for (int i = 0; i < 5; i++)
         assert_int_equal(number_of(&c->out[i]), 4 - i);
