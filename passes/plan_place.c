@@ -201,14 +201,16 @@ static int64_t live_bytes(const Placer *p, int64_t *live)
     return most;
 }
 
-/* Blocks live a step longer at both ends where the fullest step stays as full:
- * kernels that are neighbours then share fewer places, and may run side by
- * side. */
+/* Small blocks live a step longer at both ends where the fullest step stays as
+ * full: kernels that are neighbours then share fewer places, and may run side
+ * by side. */
 static void lengthen(Placer *p, int64_t *live, int64_t most)
 {
+    enum { NEIGHBOURS = 32 };
     for (int i = 0; i < p->count; i++) {
         AqBlock *b = &p->blocks[i];
-        if (b->base != 0 || b->parts > 0 || b->concat >= 0 || b->last < 0)
+        if (b->base != 0 || b->parts > 0 || b->concat >= 0 || b->last < 0 ||
+            b->bytes > most / NEIGHBOURS)
             continue;
         if (b->first > 0 && live[b->first - 1] + b->bytes <= most)
             live[--b->first] += b->bytes;

@@ -37,8 +37,8 @@ static void test_neighbours_lie_apart_where_there_is_room(void **state)
 {
     (void)state;
     AqBlock blocks[] = {block(128, 0, 1), block(128, 2, 3), block(128, 4, 5),
-                        block(1024, 9, 10)};
-    assert_int_equal(place(blocks, 4), 1024);
+                        block(4096, 9, 10)};
+    assert_int_equal(place(blocks, 4), 4096);
     assert_true(apart(&blocks[0], &blocks[1]));
     assert_true(apart(&blocks[1], &blocks[2]));
 }
