@@ -43,7 +43,32 @@ static AqRate rate_of(AqCli *cli, double total_steps)
         aq_fail(&cli->error, AQ_BAD_INPUT,
                 "--rate %s falls to 0 at the last step: give --steps",
                 rates[rate.kind]);
+    else if (rate.kind != AQ_RATE_CONSTANT && rate.warmup >= total_steps)
+        aq_fail(&cli->error, AQ_BAD_INPUT,
+                "--warmup %g leaves nothing of %g steps to --rate %s",
+                rate.warmup, total_steps, rates[rate.kind]);
     return rate;
+}
+
+/* Options that some optimizers have and others would ignore. */
+static const struct {
+    const char *name, *owners;
+    AqOptimizerKind of[2];
+} own_options[] = {
+    {"beta1", "adamw and adam", {AQ_ADAMW, AQ_ADAM}},
+    {"beta2", "adamw and adam", {AQ_ADAMW, AQ_ADAM}},
+    {"momentum", "sgd and rmsprop", {AQ_SGD, AQ_RMSPROP}},
+};
+
+static void refuse_options_of_others(AqCli *cli, AqOptimizerKind kind)
+{
+    for (int i = 0; i < AQ_COUNT(own_options); i++)
+        if (aq_cli_given(cli, own_options[i].name) &&
+            kind != own_options[i].of[0] && kind != own_options[i].of[1])
+            aq_fail(&cli->error, AQ_BAD_INPUT,
+                    "--%s is for %s, and the optimizer is %s: leave it out",
+                    own_options[i].name, own_options[i].owners,
+                    optimizers[kind]);
 }
 
 void aq_cli_optimizer(AqCli *cli, double total_steps, AqOptimizer *optimizer)
@@ -51,6 +76,7 @@ void aq_cli_optimizer(AqCli *cli, double total_steps, AqOptimizer *optimizer)
     AqOptimizerKind kind = (AqOptimizerKind)aq_cli_choice(
         cli, "optimizer", AQ_ADAMW, optimizers, AQ_COUNT(optimizers));
     double decay = kind == AQ_ADAMW ? 0.01 : 0;
+    refuse_options_of_others(cli, kind);
     *optimizer = (AqOptimizer){
         .kind = kind,
         .rate = rate_of(cli, total_steps),

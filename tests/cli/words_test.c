@@ -134,6 +134,21 @@ static void test_values(void **state)
          "neither"},
         {"train ddpm_unet --out run --minutes 1 --rate cosine " SMILEYS, 1,
          "--rate cosine falls to 0 at the last step: give --steps"},
+        {"train ddpm_unet --out run --steps 9 --rate linear --warmup "
+         "9 " SMILEYS,
+         1, "--warmup 9 leaves nothing of 9 steps to --rate linear"},
+        {TRAIN SMILEYS "--optimizer sgd --beta1 0.8", 1,
+         "--beta1 is for adamw and adam, and the optimizer is sgd: leave it "
+         "out"},
+        {TRAIN SMILEYS "--optimizer rmsprop --beta2 0.99", 1,
+         "--beta2 is for adamw and adam, and the optimizer is rmsprop: leave "
+         "it out"},
+        {TRAIN SMILEYS "--momentum 0.5", 1,
+         "--momentum is for sgd and rmsprop, and the optimizer is adamw: leave "
+         "it out"},
+        {"bench mlp2d --optimizer adagrad --momentum 0", 1,
+         "--momentum is for sgd and rmsprop, and the optimizer is adagrad: "
+         "leave it out"},
         {TRAIN SMILEYS "--memory lots", 1,
          "--memory lots: not a size (such as 300M or 8G)"},
         {TRAIN SMILEYS "--level 5", 1, "--level 5: must lie between 3 and 4"},
