@@ -8,6 +8,7 @@ typedef struct Unet {
     int levels, blocks;
     int width[MAX_LEVELS];
     bool attend_down[MAX_LEVELS], attend_up[MAX_LEVELS], attend_mid;
+    bool by_size; /* not by a flag for each level */
     int groups, attention_groups, heads, head_channels;
     double eps, dropout, mid_scale;
     int downsample_padding;
@@ -182,6 +183,17 @@ static void choose_levels(AqModel *m, const AqInts *sizes, const AqInts *flags,
     }
 }
 
+/* A size that the user gave belongs to a level, where sizes count at all. */
+static void check_sizes(AqModel *m, const Unet *u)
+{
+    AqInts heights = {.count = u->levels};
+    int size = aq_height(m->x);
+    for (int i = 0; i < u->levels; i++, size = (size + 1) / 2)
+        heights.at[i] = size;
+    if (u->by_size)
+        aq_option_among(m, "attention", heights, "heights of the feature maps");
+}
+
 static void check_heads(AqModel *m, const Unet *u)
 {
     for (int i = 0; i < u->levels; i++) {
@@ -208,6 +220,7 @@ static void read_attention(AqModel *m, Unet *u)
     AqInts up = aq_option_ints(m, "attention_up", "",
                                "the same on the way up, by the same levels",
                                .min = 0, .max = 1);
+    u->by_size = !down.count;
     choose_levels(m, &sizes, &down, u, u->attend_down);
     choose_levels(m, &sizes, up.count ? &up : &down, u, u->attend_up);
     u->attend_mid =
@@ -295,6 +308,7 @@ AQ_MODEL(ddpm_unet, "UNet of Ho et al. 2020, as diffusers' UNet2DModel")
                              "both sides must be multiples of %d",
                              aq_height(m->x), aq_width(m->x), u.levels - 1,
                              unit);
+    check_sizes(m, &u);
 
     AqTensor emb = embed(m, &u);
     AqTensor x = center ? aq_shift(aq_scale(m->x, 2), -1) : m->x;

@@ -753,6 +753,14 @@ AqInts aq_option_ints_(AqPlace at, AqOptionInts a);
 #define aq_option_ints(...)                                                    \
     aq_option_ints_(AQ_HERE, AQ_ARGS(AqOptionInts, __VA_ARGS__))
 
+/* A number that the user gave for such a list is an error where it is none of
+ * `among`, since the model would ignore it; of the default nothing is asked.
+ * `what` is what these are ("heights of the feature maps"). */
+void aq_option_among_(AqPlace at, AqModel *m, const char *name, AqInts among,
+                      const char *what);
+#define aq_option_among(m, name, among, what)                                  \
+    aq_option_among_(AQ_HERE, m, name, among, what)
+
 /* Any text; or, by aq_option_choice, one of the words of `.choices`
  * ("default|scale_shift"), whose number (0, 1, ...) comes back. */
 typedef struct AqOptionText {

@@ -193,6 +193,33 @@ AqInts aq_option_ints_(AqPlace at, AqOptionInts a)
     return value;
 }
 
+static bool is_among(const AqInts *numbers, int number)
+{
+    for (int i = 0; i < numbers->count; i++)
+        if (numbers->at[i] == number)
+            return true;
+    return false;
+}
+
+void aq_option_among_(AqPlace at, AqModel *m, const char *name, AqInts among,
+                      const char *what)
+{
+    const char *given = setting(m, name);
+    AqInts value = {0, {0}};
+    if (!given || !read_ints(given, &value)) /* that is wrong already */
+        return;
+    char list[400] = "";
+    size_t used = 0;
+    for (int i = 0; i < among.count && used < sizeof(list); i++)
+        used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%d",
+                                 i ? ", " : "", among.at[i]);
+    for (int i = 0; i < value.count; i++)
+        if (!is_among(&among, value.at[i]))
+            aq_complain(at, graph_of(m),
+                        "option %s=%s: %d is none of the %s here (%s)", name,
+                        given, value.at[i], what, list);
+}
+
 const char *aq_option_text_(AqPlace at, AqOptionText a)
 {
     (void)at;

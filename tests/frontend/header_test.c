@@ -24,6 +24,7 @@ static const char *const program =
     "    int n = aq_option_int(m, \"n\", 8, \"a number\");\n"
     "    double r = aq_option_real(m, \"r\", 0.5, \"one more\", .max = 1);\n"
     "    AqInts l = aq_option_ints(m, \"l\", \"1,2\", \"a list\");\n"
+    "    aq_option_among(m, \"l\", l, \"numbers\");\n"
     "    bool b = aq_option_bool(m, \"b\", true, \"yes or no\");\n"
     "    int c = aq_option_choice(m, \"c\", \"u\", \"u or v\",\n"
     "                             .choices = \"u|v\");\n"

@@ -157,7 +157,7 @@ static void every_option_builds(void **state)
         AqSetting set[] = {{"channels", "32"},
                            {"mults", "1,1,2"},
                            {"groups", "8"},
-                           {"attention", "4"},
+                           {"attention", "6"},
                            variants[i]};
         AqTask task = ddpm(12, 3, set, AQ_COUNT(set));
         task.width = 20;
@@ -261,6 +261,13 @@ static void wrong_settings_are_explained(void **state)
         {{"mults", "1,1,1,1,1,1,1,1,1"}, "ddpm_unet: 9 levels, not 1 to 8"},
         {{"attention_down", "1"},
          "ddpm_unet: 1 flags of attention for 4 levels"},
+        {{"attention", "7"},
+         "option attention=7: 7 is none of the heights of the feature maps "
+         "here (32, 16, 8, 4)"},
+        {{"attention", "16,64"},
+         "option attention=16,64: 64 is none of the heights of the feature "
+         "maps here (32, 16, 8, 4)"},
+        {{"attention", "16,x"}, "option attention=16,x: a list of whole"},
         {{"head_channels", "300"},
          "ddpm_unet: a head of 300 channels does not fit into the 256 of level "
          "1"},
@@ -288,6 +295,18 @@ static void wrong_settings_are_explained(void **state)
     expect_error(points, "ddpm_unet is for images");
 }
 
+/* What nobody asked for, or what flags replace, may name other sizes. */
+static void sizes_of_attention_may_be_none(void **state)
+{
+    (void)state;
+    AqSetting set[] = {{"attention", "7"}, {"attention_down", "0,1,0,0"}};
+    AqSetting none[] = {{"attention", ""}};
+    aq_graph_free(forward(ddpm(8, 3, NULL, 0), NULL));
+    aq_graph_free(forward(ddpm(32, 3, none, 1), NULL));
+    aq_graph_free(forward(ddpm(32, 3, set, 2), NULL));
+    expect_error(ddpm(18, 3, set, 1), "cannot be halved 3 times");
+}
+
 static void unknown_model_is_explained(void **state)
 {
     (void)state;
@@ -310,6 +329,7 @@ int main(void)
         cmocka_unit_test(mlp2d_is_for_points),
         cmocka_unit_test(options_can_be_read_back),
         cmocka_unit_test(wrong_settings_are_explained),
+        cmocka_unit_test(sizes_of_attention_may_be_none),
         cmocka_unit_test(unknown_model_is_explained),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

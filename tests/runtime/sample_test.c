@@ -14,9 +14,9 @@
 
 enum { SAMPLES = 6, BATCH = 2, SAMPLER_STEPS = 5 };
 
-static const AqSetting small[] = {{"channels", "16"}, {"mults", "1,2"},
-                                  {"blocks", "1"},    {"groups", "4"},
-                                  {"attention", "4"}, {"zero_init", "false"}};
+static const AqSetting small[] = {
+    {"channels", "16"}, {"mults", "1,2"},          {"blocks", "1"},
+    {"groups", "4"},    {"attention_down", "0,1"}, {"zero_init", "false"}};
 
 static AqTask small_unet(void)
 {
