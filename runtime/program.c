@@ -153,12 +153,17 @@ static int64_t room_of_arena(void *context, const AqPlan *plan)
     return c->room ? AQ_MAX(room, c->room->plan->arena_bytes) : room;
 }
 
+int64_t aq_compiled_limit(int64_t memory_limit)
+{
+    return memory_limit > 0 ? memory_limit : machine_bytes();
+}
+
 /* A budget that was given is kept by what the passes left, or cannot be. */
-static AqStatus check_memory(const AqCompiled *c, AqError *error)
+AqStatus aq_compiled_check_memory(const AqCompiled *c, AqError *error)
 {
     double needed = (double)aq_compiled_needed(c);
     bool given = c->memory_limit > 0;
-    double limit = (double)(given ? c->memory_limit : machine_bytes());
+    double limit = (double)aq_compiled_limit(c->memory_limit);
     if (needed <= limit)
         return AQ_OK;
     return aq_fail(error, AQ_NO_MEMORY,
@@ -239,8 +244,7 @@ static AqStatus plan_memory(AqCompiled *c, const AqProgramSettings *settings,
     c->plan = c->needs ? aq_plan(c->graph, c->needs, error) : NULL;
     if (!c->plan)
         return error->status;
-    int64_t limit = c->memory_limit;
-    if (aq_compiled_needed(c) > (limit > 0 ? limit : machine_bytes()) &&
+    if (aq_compiled_needed(c) > aq_compiled_limit(c->memory_limit) &&
         keeps_anything(c)) {
         aq_plan_free(c->plan);
         keep_nothing(c);
@@ -249,7 +253,7 @@ static AqStatus plan_memory(AqCompiled *c, const AqProgramSettings *settings,
     if (!c->plan)
         return error->status;
     borrow_room(c, settings);
-    return settings->plan_only ? AQ_OK : check_memory(c, error);
+    return settings->plan_only ? AQ_OK : aq_compiled_check_memory(c, error);
 }
 
 static AqStatus build(AqCompiled *c, const AqGraph *graph,

@@ -216,16 +216,52 @@ static AqStatus find_choices(AqTrain *t)
                    &t->tuning, t->error);
 }
 
-static AqStatus compile_program(AqTrain *t)
+static AqStatus open_machine(AqTrain *t)
 {
     if (aq_target_host(t->session->level, &t->target, t->error))
         return t->error->status;
-    if (t->session->resume)
-        warn_of_changes(t);
     AqPoolOptions pool = {.threads = t->session->threads};
     t->pool = aq_pool_new(&pool, t->error);
     t->memory = t->pool ? aq_memory_new(t->error) : NULL;
-    if (!t->memory || find_choices(t))
+    return t->error->status;
+}
+
+/* If every value of the step were kept: mostly far above what a plan needs. */
+static int64_t bytes_of_values(const AqGraph *graph)
+{
+    int64_t bytes = 0;
+    for (AqId id = 0; id < graph->count; id++)
+        bytes += 4 * aq_elements(&aq_node(graph, id)->type);
+    return bytes;
+}
+
+/* What cannot fit is refused before pictures are drawn or decoded, which may
+ * take long.  (Where choices are measured, the plan is not known yet.) */
+static AqStatus refuse_what_cannot_fit(AqTrain *t)
+{
+    int64_t limit = t->session->memory_limit;
+    if (t->options->height == 0 || t->session->tune ||
+        bytes_of_values(t->graph) <= aq_compiled_limit(limit))
+        return AQ_OK;
+    t->tuning = t->options->tuning;
+    AqProgramSettings settings = aq_train_settings(t);
+    settings.memory_limit = limit;
+    settings.plan_only = true;
+    settings.passes.verify = false; /* what is asked of the passes is shown */
+    settings.passes.after = NULL;   /* when the program is compiled */
+    AqCompiled *plan =
+        aq_compiled_new(t->graph, t->memory, t->pool, &settings, t->error);
+    if (plan)
+        aq_compiled_check_memory(plan, t->error);
+    aq_compiled_free(plan);
+    return t->error->status;
+}
+
+static AqStatus compile_program(AqTrain *t)
+{
+    if (t->session->resume)
+        warn_of_changes(t);
+    if (find_choices(t))
         return t->error->status;
     AqProgramSettings settings = aq_train_settings(t);
     t->program =
@@ -313,8 +349,9 @@ static AqStatus set_up(AqTrain *t)
 {
     if (t->session->resume && lock_run(t))
         return t->error->status;
-    if (make_folders(t) || open_model(t) || open_data(t) ||
-        compile_program(t) || aq_train_check_samples(t) || start_weights(t))
+    if (make_folders(t) || open_model(t) || open_machine(t) ||
+        refuse_what_cannot_fit(t) || open_data(t) || compile_program(t) ||
+        aq_train_check_samples(t) || start_weights(t))
         return t->error->status;
     if (t->session->resume ? read_checkpoint(t) : write_run(t) || lock_run(t))
         return t->error->status;

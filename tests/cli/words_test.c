@@ -233,9 +233,17 @@ static void test_data(void **state)
         {TRAIN SMALL " " SMILEYS "--memory 1M", 1,
          ": choose a smaller batch, size or model"},
         {TRAIN SMALL " " SMILEYS "--memory 10", 1,
-         "the data alone take 0.0 MiB, and --memory allows 0.0"},
+         ", and --memory allows 0.0: choose a smaller batch, size or model"},
+        {"train dit --out run --steps 2 --samples 0 --size 128 --batch 1 --set "
+         "layers=1 --set heads=1 --set head_channels=8 --set patch=16 " SMILEYS
+         "--memory 6M",
+         1, ", and --memory allows 6.0"},
     };
     check(mistakes, AQ_COUNT(mistakes));
+    /* What cannot fit is known before pictures are drawn, or looked for. */
+    aq_expect(1, "choose a smaller batch, size or model",
+              TRAIN "--data nowhere --size 1024 --batch 64");
+    assert_null(strstr(aq_complained(), "nowhere"));
     assert_int_not_equal(aq_shell("ls run"), 0); /* nothing is left behind */
 }
 
