@@ -187,6 +187,9 @@ typedef struct AqPipelineOptions {
 /* The graph of kernels, or NULL.  `options` may be NULL. */
 AqGraph *aq_optimize(const AqGraph *graph, const AqPipelineOptions *options,
                      AqPassContext *cx);
+/* What `verify` would take, estimated: above the limit it is refused. */
+enum { AQ_VERIFY_SECONDS = 60 };
+double aq_verify_seconds(const AqGraph *graph);
 /* The pass of that name, or NULL. */
 const AqPass *aq_pass_named(const char *name);
 

@@ -55,10 +55,15 @@ static AqGraph *run_pass(const AqPass *pass, const AqGraph *in, bool compare,
     return NULL;
 }
 
+double aq_verify_seconds(const AqGraph *graph)
+{
+    return aq_interpret_seconds(graph) * 2 * aq_pipeline_count;
+}
+
 static AqStatus refuse_long_verification(const AqGraph *graph, AqError *error)
 {
-    double seconds = aq_interpret_seconds(graph) * 2 * aq_pipeline_count;
-    if (seconds <= 60)
+    double seconds = aq_verify_seconds(graph);
+    if (seconds <= AQ_VERIFY_SECONDS)
         return AQ_OK;
     return aq_fail(error, AQ_BAD_INPUT,
                    "--verify-passes would take about %.0f minutes: choose a "

@@ -137,6 +137,14 @@ AqStatus aq_metrics_add(AqMetrics *metrics, const AqMetricsRow *row,
 AqStatus aq_metrics_plot(const AqMetrics *metrics, AqError *error);
 void aq_metrics_close(AqMetrics *metrics);
 
+/* ---- train_setup.c, train_samples.c: what a run's options stand for ---- */
+
+AqTask aq_run_task(const AqRunOptions *options, const AqModelInfo *model,
+                   int batch);
+AqSampler aq_run_sampler(const AqRunOptions *options);
+/* The batch in which a sheet is drawn, where no budget makes it smaller. */
+int aq_run_samples_at_a_time(const AqRunOptions *options);
+
 /* ---- train.c ---- */
 
 /* What differs from one stretch of a run to the next. */

@@ -42,7 +42,6 @@ typedef struct AqTrain {
  * opened is closed by aq_train_close, whatever came of it. */
 AqStatus aq_train_open(AqTrain *t);
 void aq_train_close(AqTrain *t);
-AqTask aq_train_task(const AqTrain *t, int batch);
 AqProgramSettings aq_train_settings(const AqTrain *t);
 
 /* train_samples.c: a sheet of samples; and, before the first step, what it will

@@ -6,6 +6,18 @@
 
 enum { PICTURES_AT_A_TIME = 16, POINTS_AT_A_TIME = 512 };
 
+AqSampler aq_run_sampler(const AqRunOptions *options)
+{
+    return (AqSampler){
+        .kind = AQ_SAMPLER_DDIM, .steps = options->sample_steps, .clip = true};
+}
+
+int aq_run_samples_at_a_time(const AqRunOptions *options)
+{
+    int most = options->height == 0 ? POINTS_AT_A_TIME : PICTURES_AT_A_TIME;
+    return AQ_MIN(options->sample_count, most);
+}
+
 static bool is_points(const AqTrain *t)
 {
     return t->options->height == 0;
@@ -72,10 +84,8 @@ static AqProgramSettings settings_beside(const AqTrain *t)
 static AqGenerator *new_generator(AqTrain *t, int count, bool planned,
                                   AqError *error)
 {
-    AqTask task = aq_train_task(t, count);
-    AqSampler sampler = {.kind = AQ_SAMPLER_DDIM,
-                         .steps = t->options->sample_steps,
-                         .clip = true};
+    AqTask task = aq_run_task(t->options, t->model.info, count);
+    AqSampler sampler = aq_run_sampler(t->options);
     AqProgramSettings settings = settings_beside(t);
     settings.plan_only = planned;
     if (planned) { /* what is asked of the passes is shown by the program */
@@ -89,8 +99,7 @@ static AqGenerator *new_generator(AqTrain *t, int count, bool planned,
 /* As many as a budget has room for; each is a function of its number alone. */
 static int at_a_time(AqTrain *t)
 {
-    int most = is_points(t) ? POINTS_AT_A_TIME : PICTURES_AT_A_TIME;
-    int count = AQ_MIN(t->options->sample_count, most);
+    int count = aq_run_samples_at_a_time(t->options);
     int64_t limit = settings_beside(t).memory_limit;
     for (; limit > 0 && count > 1; count /= 2) {
         AqError error = {0};

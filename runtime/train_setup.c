@@ -9,10 +9,9 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-AqTask aq_train_task(const AqTrain *t, int batch)
+AqTask aq_run_task(const AqRunOptions *o, const AqModelInfo *model, int batch)
 {
-    const AqRunOptions *o = t->options;
-    return (AqTask){.model = t->model.info,
+    return (AqTask){.model = model,
                     .settings = o->settings,
                     .n_settings = o->n_settings,
                     .batch = batch,
@@ -122,7 +121,7 @@ static AqStatus open_model(AqTrain *t)
     const char *name = t->session->resume ? path : t->options->model;
     if (aq_model_open(name, t->folder, &t->model, t->error))
         return t->error->status;
-    t->task = aq_train_task(t, t->options->batch);
+    t->task = aq_run_task(t->options, t->model.info, t->options->batch);
     t->graph =
         aq_training_graph(&t->task, &t->options->optimizer, &t->seen, t->error);
     if (!t->graph)

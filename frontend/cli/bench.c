@@ -105,6 +105,9 @@ static AqStatus compile(Bench *b, const AqOptimizer *optimizer)
     AqError *error = &b->cli->error;
     b->task.model = b->model.info;
     aq_cli_suit(b->cli, &b->task);
+    if (aq_cli_check_verified(
+            b->cli, &(AqCliVerified){.task = b->task, .optimizer = optimizer}))
+        return error->status;
     b->forward_flops = forward_flops(b);
     AqGraph *graph = aq_training_graph(&b->task, optimizer, NULL, error);
     AqPoolOptions pool = {.threads = b->session.threads};

@@ -116,7 +116,12 @@ AqStatus aq_cli_bench_sample(AqCli *cli, const AqTask *task,
                                              .steps = (int)aq_cli_int(
                                                  cli, "sample", 50, 1, total),
                                              .clip = true}}};
-    if (!cli->error.status && !check_options(cli) && !start(&b) && !measure(&b))
+    const AqCliVerified verified = {.task = *task,
+                                    .samples = task->batch,
+                                    .sampler = b.options.sampler,
+                                    .samples_option = "--batch"};
+    if (!cli->error.status && !check_options(cli) &&
+        !aq_cli_check_verified(cli, &verified) && !start(&b) && !measure(&b))
         print(&b);
     aq_generator_free(b.generator);
     aq_pool_free(b.pool);

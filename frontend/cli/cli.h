@@ -135,6 +135,17 @@ void aq_cli_optimizer(AqCli *cli, double total_steps, AqOptimizer *optimizer);
 void aq_cli_print_process(const AqProcess *process);
 void aq_cli_print_optimizer(const AqOptimizer *optimizer);
 
+/* smaller.c: refuses --verify-passes where it would take too long, and names
+ * what does not.  What the passes would see: a training step, samples, both. */
+typedef struct AqCliVerified {
+    AqTask task;                  /* samples: but for the batch */
+    const AqOptimizer *optimizer; /* NULL: there is no training step */
+    int samples;                  /* at a time, 0: none */
+    AqSampler sampler;
+    const char *samples_option; /* "--samples" */
+} AqCliVerified;
+AqStatus aq_cli_check_verified(AqCli *cli, const AqCliVerified *asked);
+
 /* bench_sample.c: instead of the training step; the task's model is known. */
 AqStatus aq_cli_bench_sample(AqCli *cli, const AqTask *task,
                              const AqSession *session, const AqTarget *target);

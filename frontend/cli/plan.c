@@ -126,6 +126,9 @@ static AqStatus plan_batch(Planning *p, int batch)
     AqError *error = &p->cli->error;
     AqTask task = p->task;
     task.batch = batch;
+    if (aq_cli_check_verified(
+            p->cli, &(AqCliVerified){.task = task, .optimizer = &p->optimizer}))
+        return error->status;
     AqProgramSettings settings = {.target = p->target,
                                   .passes = p->session.passes,
                                   .memory_limit = p->session.memory_limit,

@@ -189,6 +189,24 @@ static AqStatus start_options(AqCli *cli, AqRunOptions *run, const char *out)
     return read_options(cli, run);
 }
 
+/* Of a run that begins: one that goes on has its model and sizes. */
+static AqStatus check_verified(AqCli *cli, const AqRunOptions *run)
+{
+    AqModelFile model;
+    if (!aq_cli_given(cli, "verify-passes") ||
+        aq_model_open(run->model, NULL, &model, &cli->error))
+        return cli->error.status;
+    const AqCliVerified verified = {
+        .task = aq_run_task(run, model.info, run->batch),
+        .optimizer = &run->optimizer,
+        .samples = aq_run_samples_at_a_time(run),
+        .sampler = aq_run_sampler(run),
+        .samples_option = "--samples"};
+    aq_cli_check_verified(cli, &verified);
+    aq_model_close(&model);
+    return cli->error.status;
+}
+
 static int train(AqCli *cli)
 {
     AqRunOptions run;
@@ -200,8 +218,8 @@ static int train(AqCli *cli)
         aq_no_memory(&cli->error, sizeof run);
     else if (resume)
         resume_options(cli, arena, &run);
-    else
-        start_options(cli, &run, folder);
+    else if (!start_options(cli, &run, folder))
+        check_verified(cli, &run);
     if (!cli->error.status && !aq_cli_session(cli, &session)) {
         session.resume = resume;
         session.seconds = seconds_of(cli);

@@ -107,8 +107,6 @@ static void test_words(void **state)
          "no/where.svg.dot: cannot write: No such file or directory"},
         {"graph mlp2d --stage fused --out graph.svg", 1,
          "--stage fused: must be one of model, training, optimized, kernels"},
-        {"bench ddpm_unet --verify-passes", 1,
-         " minutes: choose a smaller model, batch or size"},
     };
     check(mistakes, AQ_COUNT(mistakes));
 }
