@@ -5,7 +5,7 @@
 #include <string.h>
 
 static const double train_loss_limit = 1e-4, train_norm_limit = 5e-4;
-static const double movement_limit[] = {5e-4, 2e-3};
+static const double movement_limit[] = {5e-4, 1e-3};
 
 /* A gradient that theory says is 0 (of a key's bias, of a bias before a norm of
  * single channels) is stored as what rounding left in double precision.  Adam
