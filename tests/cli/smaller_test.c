@@ -44,15 +44,15 @@ static void test_a_training_step(void **state)
     aq_expect(1, " minutes: --batch 1 --size 8 --set channels=64 would take ",
               "bench ddpm_unet --verify-passes");
     assert_near_limit(seconds_of("ddpm_unet", 1, 8, &channels, 1));
-    aq_expect(1, " minutes: --batch 1 --size 16 would take about ",
+    aq_expect(1, " minutes: --batch 1 --size 8 would take about ",
               "plan ddpm_unet --batch 4 --set channels=64 --verify-passes");
-    assert_near_limit(seconds_of("ddpm_unet", 1, 16, &channels, 1));
+    assert_near_limit(seconds_of("ddpm_unet", 1, 8, &channels, 1));
     aq_expect(1, " minutes: --batch 1 --size 8 --set heads=3 would take ",
               "bench dit --verify-passes");
     assert_near_limit(seconds_of("dit", 1, 8, &heads, 1));
-    aq_expect(1, " minutes: --batch 7500 would take about ",
+    aq_expect(1, " minutes: --batch 3750 would take about ",
               "bench mlp2d --batch 60000 --verify-passes");
-    assert_near_limit(seconds_of("mlp2d", 7500, 0, NULL, 0));
+    assert_near_limit(seconds_of("mlp2d", 3750, 0, NULL, 0));
 }
 
 /* What is drawn meanwhile is verified as well. */
@@ -66,7 +66,7 @@ static void test_samples(void **state)
               "would take about ",
               "train ddpm_unet --data emoji:smileys --out run --steps 2 "
               "--verify-passes");
-    aq_expect(1, " minutes: --samples 8 would take about ",
+    aq_expect(1, " minutes: --samples 4 would take about ",
               "train ddpm_unet --data emoji:smileys --out run --steps 2 "
               "--batch 1 --size 32 --set channels=64 --set blocks=1 "
               "--verify-passes");
