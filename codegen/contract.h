@@ -39,7 +39,6 @@ enum {
     AQ_MOST_VECTORS = 4,     /* of a register tile */
     AQ_FIRST_FLOATS = 32768, /* that one task evaluates */
     AQ_PACK_K = 512,         /* rows of k that one task of packing takes */
-    AQ_TURNED_ROWS = 48,     /* of whole tiles and of whole vectors */
 };
 
 typedef enum AqPanel {

@@ -351,7 +351,7 @@ static void run_turned(const Pass *pass)
     const AqPart *p = pass->task->part;
     float *rows = pass->panel;
     int64_t tiles = AQ_TURNED_ROWS / c->tile_rows;
-    int64_t stride = p->a.mx * p->a.sw;
+    int64_t stride = p->a.sw;
     for (int64_t first = pass->task->tile0; first < pass->task->tile1;
          first += tiles) {
         int64_t end = AQ_MIN(first + tiles, pass->task->tile1);

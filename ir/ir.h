@@ -345,6 +345,9 @@ typedef struct AqTarget {
     int l1, l2, l3; /* bytes assumed for one core at this level */
 } AqTarget;
 
+/* Rows of an operand that are turned at a time: whole tiles, whole vectors. */
+enum { AQ_TURNED_ROWS = 48 };
+
 /* The register tile of contractions: rows, and floats across. */
 static inline int aq_tile_rows(const AqTarget *target)
 {

@@ -25,7 +25,6 @@ enum {
     MOST_SLICES = 16,
     TASK_OPERATIONS = 100000,
     THREADS = 4, /* assumed at most, whatever there will be */
-    TURNED = 48, /* rows of A that are turned at a time */
 };
 
 /* The contraction as products of (m, k) by (k, n). */
@@ -34,7 +33,7 @@ typedef struct Shape {
     int64_t m, n, k;      /* of the largest */
     int64_t tile, tiles;  /* rows that are not divided, such along m */
     int64_t taps;         /* that read A once; others copy it for each */
-    bool turned;          /* A's rows are terms, and are turned into columns */
+    bool turned;          /* A's rows are terms, and its columns become rows */
     double evaluation[2]; /* of all elements of A, of B, once */
 } Shape;
 
@@ -107,7 +106,7 @@ static Shape shape_of(const AqContractFacts *f, int64_t tile_rows)
                    f->stride[0] * f->stride[1] == 1;
     }
     set_evaluation(f, &s);
-    s.tile = s.turned ? TURNED : tile_rows;
+    s.tile = s.turned ? AQ_TURNED_ROWS : tile_rows;
     s.tiles = s.taps * aq_ceil_div(s.m / s.taps, s.tile);
     return s;
 }
