@@ -48,17 +48,6 @@ static int64_t live_bytes(const AqGraph *g)
     return bytes;
 }
 
-static bool same_text(const AqGraph *a, const AqGraph *b)
-{
-    AqText first = {0}, second = {0};
-    aq_graph_print(a, &first);
-    aq_graph_print(b, &second);
-    bool same = !strcmp(first.data, second.data);
-    aq_text_free(&first);
-    aq_text_free(&second);
-    return same;
-}
-
 /* Returns what is alive at once, as a share of what it was. */
 static double check(const AqGraph *g, uint64_t seed, bool values)
 {
@@ -67,10 +56,10 @@ static double check(const AqGraph *g, uint64_t seed, bool values)
     AqGraph *twice = after("order", once);
     double before = (double)live_bytes(kernels);
     double now = (double)live_bytes(once);
-    if (!same_text(once, twice))
+    if (!aq_test_same_text(once, twice))
         fail_msg("seed %llu: the order changes twice",
                  (unsigned long long)seed);
-    if (!same_text(kernels, once))
+    if (!aq_test_same_text(kernels, once))
         assert_true(now < before);
     if (values && aq_compare_graphs(kernels, once, seed, 0, &error))
         fail_msg("seed %llu: %s", (unsigned long long)seed, error.text);

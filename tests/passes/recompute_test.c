@@ -83,17 +83,6 @@ static void check_values(const AqGraph *kernels, const Outcome *o,
         fail_msg("seed %llu: %s", (unsigned long long)seed, error.text);
 }
 
-static bool same_text(const AqGraph *a, const AqGraph *b)
-{
-    AqText first = {0}, second = {0};
-    aq_graph_print(a, &first);
-    aq_graph_print(b, &second);
-    bool same = !strcmp(first.data, second.data);
-    aq_text_free(&first);
-    aq_text_free(&second);
-    return same;
-}
-
 /* Returns by how much the arena of `g` can shrink, as a share of it. */
 static double check_budgets(const AqGraph *g, uint64_t seed, bool values)
 {
@@ -111,10 +100,10 @@ static double check_budgets(const AqGraph *g, uint64_t seed, bool values)
     if (values)
         check_values(kernels, &between, seed);
     Outcome twice = within(between.g, (least.arena + whole.arena) / 2);
-    assert_true(same_text(between.g, twice.g));
+    assert_true(aq_test_same_text(between.g, twice.g));
     Outcome roomy = within(kernels, whole.arena);
     assert_int_equal(roomy.again, 0);
-    assert_true(same_text(kernels, roomy.g));
+    assert_true(aq_test_same_text(kernels, roomy.g));
     double share =
         whole.arena ? 1 - (double)least.arena / (double)whole.arena : 0;
     AqGraph *all[] = {least.g, kept.g,  below.g, between.g,

@@ -2,6 +2,7 @@
 
 #include <setjmp.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -36,4 +37,15 @@ AqGraph *aq_test_training(const char *model, const AqSetting *settings, int n,
     if (!g)
         fail_msg("%s", error.text);
     return g;
+}
+
+bool aq_test_same_text(const AqGraph *a, const AqGraph *b)
+{
+    AqText first = {0}, second = {0};
+    aq_graph_print(a, &first);
+    aq_graph_print(b, &second);
+    bool same = !strcmp(first.data, second.data);
+    aq_text_free(&first);
+    aq_text_free(&second);
+    return same;
 }

@@ -12,5 +12,7 @@ AqGraph *aq_test_kernels(const AqGraph *g, int level);
 /* The step of a model of the library; the task says all but that. */
 AqGraph *aq_test_training(const char *model, const AqSetting *settings, int n,
                           AqTask task, AqOptimizer optimizer);
+/* Whether they print the same. */
+bool aq_test_same_text(const AqGraph *a, const AqGraph *b);
 
 #endif
