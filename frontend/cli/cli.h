@@ -97,12 +97,16 @@ AqStatus aq_cli_moved_data(AqCli *cli, AqRunOptions *run);
     {"size", "N|HxW", "of the pictures (default 32); 0: points"},              \
     {                                                                          \
         "channels", "N",                                                       \
-            "of the pictures (default 3), or numbers of a point (2)"           \
+            "of the pictures (default: the model's in_channels, if it is "     \
+            "set, else 3), or numbers of a point (2)"                          \
     }
+/* --channels; without it what --set says of in_channels, as long as that is a
+ * number of 1 to `most`; else `otherwise`. */
+int aq_cli_channels(AqCli *cli, int otherwise, int most);
 AqStatus aq_cli_shape(AqCli *cli, AqTask *task);
 /* Then, with the task's model known: points of two columns, where no --size was
  * given and the model takes those but no pictures. */
-void aq_cli_suit(const AqCli *cli, AqTask *task);
+void aq_cli_suit(AqCli *cli, AqTask *task);
 
 /* process.c: the diffusion process, for train, graph and bench */
 #define AQ_CLI_PROCESS_OPTIONS                                                 \

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MOST_CHANNELS = 4096 };
+
 /* The one thing that a signal can reach. */
 static volatile int stop_requested;
 
@@ -142,10 +144,25 @@ AqStatus aq_cli_size(AqCli *cli, const char *option, int otherwise, int *height,
     return AQ_OK;
 }
 
+int aq_cli_channels(AqCli *cli, int otherwise, int most)
+{
+    static const char name[] = "in_channels=";
+    int channels = otherwise, value;
+    char rest;
+    for (int i = 0; i < cli->n_sets; i++) /* the last one counts */
+        if (!strncmp(cli->sets[i], name, strlen(name)))
+            channels = sscanf(cli->sets[i] + strlen(name), "%d%c", &value,
+                              &rest) == 1 &&
+                               value >= 1 && value <= most
+                           ? value
+                           : otherwise; /* the model says what is wrong */
+    return (int)aq_cli_int(cli, "channels", channels, 1, most);
+}
+
 AqStatus aq_cli_shape(AqCli *cli, AqTask *task)
 {
     bool points = !strcmp(aq_cli_text(cli, "size", ""), "0");
-    task->channels = (int)aq_cli_int(cli, "channels", points ? 2 : 3, 1, 4096);
+    task->channels = aq_cli_channels(cli, points ? 2 : 3, MOST_CHANNELS);
     task->height = task->width = 0;
     if (!points)
         aq_cli_size(cli, "size", 32, &task->height, &task->width);
@@ -162,12 +179,11 @@ static bool takes(AqTask task)
     return graph != NULL;
 }
 
-void aq_cli_suit(const AqCli *cli, AqTask *task)
+void aq_cli_suit(AqCli *cli, AqTask *task)
 {
     AqTask points = *task;
     points.height = points.width = 0;
-    if (!aq_cli_given(cli, "channels"))
-        points.channels = 2;
+    points.channels = aq_cli_channels(cli, 2, MOST_CHANNELS);
     if (!aq_cli_given(cli, "size") && !takes(*task) && takes(points))
         *task = points;
 }

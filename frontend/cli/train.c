@@ -13,7 +13,9 @@ static const AqCliOption options[] = {
     {"out", "DIR", "the run's folder"},
     {"resume", "DIR", "go on with a run where its last checkpoint is"},
     {"size", "N|HxW", "pictures are resized and cropped to it (default 32)"},
-    {"channels", "1|3|4", "grey, RGB or RGBA (default 3)"},
+    {"channels", "1|3|4",
+     "grey, RGB or RGBA (default: the model's in_channels, if it is set, else "
+     "3)"},
     {"batch", "N", "pictures or points a step (default 16, 256 points)"},
     {"steps", "N",
      "stop after so many steps, all stretches together (default: with neither "
@@ -66,9 +68,11 @@ static AqStatus read_pictures(AqCli *cli, AqRunOptions *run)
 {
     static const char *const crops[] = {"centre", "random"};
     aq_cli_size(cli, "size", 32, &run->height, &run->width);
-    run->channels = (int)aq_cli_int(cli, "channels", 3, 1, 4);
+    run->channels = aq_cli_channels(cli, 3, 4);
     if (run->channels == 2)
-        aq_fail(&cli->error, AQ_BAD_INPUT, "--channels 2: must be 1, 3 or 4");
+        aq_fail(&cli->error, AQ_BAD_INPUT, "%s 2: must be 1, 3 or 4",
+                aq_cli_given(cli, "channels") ? "--channels"
+                                              : "--set in_channels");
     run->batch = (int)aq_cli_int(cli, "batch", 16, 1, 65536);
     run->sample_count = (int)aq_cli_int(cli, "samples", 64, 0, 4096);
     run->flip = !aq_cli_given(cli, "no-flip");

@@ -125,6 +125,8 @@ static void test_values(void **state)
         {TRAIN SMILEYS "--size 8x", 1,
          "--size 8x: write a size such as 32, or HEIGHTxWIDTH, up to 4096"},
         {TRAIN SMILEYS "--channels 2", 1, "--channels 2: must be 1, 3 or 4"},
+        {TRAIN SMILEYS "--set in_channels=2", 1,
+         "--set in_channels 2: must be 1, 3 or 4"},
         {TRAIN SMILEYS "--optimizer lion", 1,
          "--optimizer lion: must be one of adamw, adam, sgd, rmsprop, adagrad"},
         {TRAIN SMILEYS "--label-dropout 0.2", 1,
@@ -178,6 +180,19 @@ static void test_models(void **state)
          "\"channels\"?"},
         {TRAIN SMILEYS "--set channels=abc", 1,
          "option channels=abc: a whole number from 1 to 65536 is needed"},
+        {TRAIN SMILEYS "--set in_channels=4 --channels 3", 1,
+         "option in_channels=4: the pictures have 3 channels: leave it out, or "
+         "give --channels 4"},
+        {TRAIN SMILEYS "--set in_channels=5", 1,
+         "option in_channels=5: the pictures have 3 channels: leave it out, or "
+         "give --channels 5"},
+        {"plan dit --set in_channels=1 --channels 4", 1,
+         "option in_channels=1: the pictures have 4 channels: leave it out, or "
+         "give --channels 1"},
+        {"bench ddpm_unet --set in_channels=x", 1,
+         "option in_channels=x: a whole number from 1 to 65536 is needed"},
+        {"info mlp2d --set in_channels=3", 1,
+         "model mlp2d has no option \"in_channels\""},
         {TRAIN SMILEYS "--size 30", 1,
          "pictures of 30x30 cannot be halved 3 times: both sides must be "
          "multiples of 8"},
@@ -316,6 +331,32 @@ static void test_info(void **state)
     aq_expect(1, "aquatint: bad.safetensors: ", "info bad.safetensors");
 }
 
+/* Without --channels the model's own option says what it reads, and what it
+ * predicts follows. */
+static void test_channels(void **state)
+{
+    (void)state;
+    aq_expect(0, " in_channels=3 ", "info ddpm_unet");
+    aq_expect(0, " in_channels=1 ", "info dit --channels 1");
+    aq_expect(0, " in_channels=4 ",
+              "info ddpm_unet --set channels=32 --set in_channels=4 --tensors");
+    assert_non_null(strstr(aq_printed(), "[32, 4, 3, 3]")); /* conv_in */
+    assert_non_null(strstr(aq_printed(), "[4, 32, 3, 3]")); /* conv_out */
+    assert_non_null(strstr(aq_printed(), "a picture of 32x32x4 takes"));
+    aq_expect(0, " channels 6,",
+              "bench ddpm_unet " SMALL " --set in_channels=6 --steps 1");
+    aq_expect(0, "boxes at depth",
+              "graph ddpm_unet " SMALL " --set in_channels=6 --out six.dot");
+    assert_int_equal(aq_shell("grep -q 8×8×6 six.dot"), 0);
+    aq_expect(0, NULL,
+              "train ddpm_unet --out grey --steps 1 " SMILEYS SMALL
+              " --set in_channels=1 --samples 1 --sample-steps 1");
+    aq_expect(0, "in_channels=1\ndata        emoji:smileys, 8x8x1,",
+              "info grey");
+    assert_int_equal(aq_shell("grep -q '\"in_channels\": \"1\"' grey/run.json"),
+                     0);
+}
+
 /* Two tables, by kernels and by kinds, which both say of all of the time which
  * kernels it went to, in lines of 120 columns. */
 static void check_kernels(const char *text)
@@ -403,12 +444,19 @@ static void test_bench_of_samples(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_help),    cmocka_unit_test(test_version),
-        cmocka_unit_test(test_words),   cmocka_unit_test(test_values),
-        cmocka_unit_test(test_models),  cmocka_unit_test(test_data),
-        cmocka_unit_test(test_folders), cmocka_unit_test(test_streams),
-        cmocka_unit_test(test_info),    cmocka_unit_test(test_dumps),
-        cmocka_unit_test(test_bench),   cmocka_unit_test(test_bench_of_samples),
+        cmocka_unit_test(test_help),
+        cmocka_unit_test(test_version),
+        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_models),
+        cmocka_unit_test(test_data),
+        cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_streams),
+        cmocka_unit_test(test_info),
+        cmocka_unit_test(test_channels),
+        cmocka_unit_test(test_dumps),
+        cmocka_unit_test(test_bench),
+        cmocka_unit_test(test_bench_of_samples),
     };
     return cmocka_run_group_tests_name("words", tests, aq_program_setup,
                                        aq_program_teardown);

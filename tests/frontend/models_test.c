@@ -152,6 +152,7 @@ static void every_option_builds(void **state)
         {"zero_init", "no"},
         {"blocks", "3"},
         {"out_channels", "3"},
+        {"in_channels", "3"},
     };
     for (int i = 0; i < AQ_COUNT(variants); i++) {
         AqSetting set[] = {{"channels", "32"},

@@ -114,7 +114,7 @@ static const Key unet2d_keys[] = {
     {"dropout", PASSED_ON, "dropout"},
     {"flip_sin_to_cos", PASSED_ON, "flip_sin_to_cos"},
     {"freq_shift", PASSED_ON, "freq_shift"},
-    {"in_channels", IN_CHANNELS, NULL},
+    {"in_channels", IN_CHANNELS, "in_channels"},
     {"layers_per_block", PASSED_ON, "blocks"},
     {"mid_block_scale_factor", PASSED_ON, "mid_scale"},
     {"mid_block_type", MUST_BE, "UNetMidBlock2D"},
@@ -139,7 +139,7 @@ static const Key dit_keys[] = {
     {"attention_bias", PASSED_ON, "attention_bias"},
     {"attention_head_dim", PASSED_ON, "head_channels"},
     {"dropout", IGNORED, NULL},
-    {"in_channels", IN_CHANNELS, NULL},
+    {"in_channels", IN_CHANNELS, "in_channels"},
     {"norm_elementwise_affine", MUST_BE_FALSE, NULL},
     {"norm_eps", PASSED_ON, "eps"},
     {"norm_num_groups", IGNORED, NULL},
@@ -190,6 +190,7 @@ static void read_key(Config *c, const Key *k, const json_t *value)
         break;
     case IN_CHANNELS:
         c->task->channels = (int)json_integer_value(value);
+        set(c, k->ours, text_of(c, value));
         break;
     case CLASSES_AND_NONE:
         c->task->label_dropout = 0.1;
