@@ -1,6 +1,7 @@
 /* The vector functions against double precision.  Quick: floats sampled all
  * over the line.  Slow (AQ_ALL=exp, as vmath_all_exp_test sets it): one
- * function at every float, some minutes of one core. */
+ * function at every float, some minutes of one core; AQ_PART=2/8 beside it: the
+ * second eighth of them. */
 #include "tests/support/bench.h"
 #include "tests/support/run_kernel.h"
 
@@ -161,8 +162,26 @@ static void check_worst(const Function *f, int level, const Worst *worst)
                  bits_of(worst->at), f->ulp);
 }
 
+/* The floats from bits `first` to before `end`. */
+typedef struct Line {
+    uint64_t first, end, step;
+} Line;
+
+static Line line_to_check(bool all)
+{
+    const uint64_t floats = (uint64_t)1 << 32;
+    const char *text = all ? getenv("AQ_PART") : NULL;
+    unsigned part = 1, of = 1;
+    char rest;
+    if (text && (sscanf(text, "%u/%u%c", &part, &of, &rest) != 2 || part < 1 ||
+                 part > of || of > 1000))
+        fail_msg("AQ_PART=%s: write one such as 2/8", text);
+    /* a prime step meets all exponents with varied digits */
+    return (Line){floats * (part - 1) / of, floats * part / of, all ? 1 : 4099};
+}
+
 /* Both levels beside each other: the exact values cost the most. */
-static void check_function(const Function *f, uint64_t step)
+static void check_function(const Function *f, Line line)
 {
     static float x[BATCH], y[BATCH];
     static double exact[BATCH];
@@ -172,9 +191,9 @@ static void check_function(const Function *f, uint64_t step)
     int n = aq_target_host(4, &target, NULL) == AQ_OK ? 2 : 1;
     for (int i = 0; i < n; i++)
         b[i] = bench_new(f->op, 3 + i);
-    for (uint64_t bits = 0; bits < (uint64_t)1 << 32;) {
-        for (int i = 0; i < BATCH; i++, bits += step)
-            x[i] = float_of((uint32_t)AQ_MIN(bits, (uint64_t)UINT32_MAX));
+    for (uint64_t bits = line.first; bits < line.end;) {
+        for (int i = 0; i < BATCH; i++, bits += line.step)
+            x[i] = float_of((uint32_t)AQ_MIN(bits, line.end - 1));
         make_exact(f, x, exact);
         for (int i = 0; i < n; i++) {
             evaluate(&b[i], x, y);
@@ -187,7 +206,6 @@ static void check_function(const Function *f, uint64_t step)
     }
 }
 
-/* A prime step meets all exponents with varied digits. */
 static void test_floats(void **state)
 {
     (void)state;
@@ -195,7 +213,7 @@ static void test_floats(void **state)
     int checked = 0;
     for (int i = 0; i < AQ_COUNT(functions); i++)
         if (!all || !strcmp(all, aq_op_info[functions[i].op].name)) {
-            check_function(&functions[i], all ? 1 : 4099);
+            check_function(&functions[i], line_to_check(all != NULL));
             checked++;
         }
     if (!checked)
