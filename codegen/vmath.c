@@ -1,7 +1,7 @@
 /* Elementary functions of floats, for scalars and vectors alike, with no call.
  *
  * Largest errors over all floats, in units in the last place, the same at both
- * levels: log 0.94, exp 1.02, erf 1.16, tanh 1.34, rsqrt 1.49, sin and cos 1.55
+ * levels: log 0.94, exp 1.02, erf 1.16, tanh 1.34, rsqrt 1.50, sin and cos 1.55
  * up to |x| = 2^48, sigmoid 2.49 (tests/codegen/vmath_test.c holds them to it,
  * and its slow tests look at every float).  Where the exact result is
  * denormal, zero is as good. Beyond 2^48 sine and cosine are some number in -1

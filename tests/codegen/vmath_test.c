@@ -40,7 +40,7 @@ static const Function functions[] = {
     {AQ_OP_cos, cos, 1.55, 0x1p48},
     {AQ_OP_tanh, tanh, 1.34, 0},
     {AQ_OP_erf, erf, 1.16, 0},
-    {AQ_OP_rsqrt, exact_rsqrt, 1.49, 0},
+    {AQ_OP_rsqrt, exact_rsqrt, 1.50, 0},
     {AQ_OP_sigmoid, exact_sigmoid, 2.49, 0},
 };
 
