@@ -196,10 +196,9 @@ static void add_choices(Writer *w, const AqRunOptions *options)
     for (int i = 0; i < tuning->count; i++) {
         const AqChoice *c = &tuning->choices[i];
         json_t *item = json_object(), *blocks = json_array();
-        char hash[20];
-        snprintf(hash, sizeof hash, "%016llx",
-                 (unsigned long long)c->contraction);
-        put_text(w, item, "contraction", hash);
+        json_object_set_new(
+            item, "contraction",
+            json_sprintf("%016llx", (unsigned long long)c->contraction));
         put_text(w, item, "algorithm", c->algorithm);
         for (int k = 0; k < c->n_blocks; k++)
             json_array_append_new(blocks, json_integer(c->blocks[k]));
