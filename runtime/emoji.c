@@ -12,14 +12,15 @@
 
 enum { LIST_LIMIT = 16 << 20, CODES = 16, GROUPS = 32 };
 
+/* Below a folder of what programs share. */
 static const char *const list_places[] = {
-    "/usr/share/unicode/emoji/emoji-test.txt",
-    "/usr/share/unicode/emoji-test.txt",
+    "unicode/emoji/emoji-test.txt",
+    "unicode/emoji-test.txt",
 };
 static const char *const font_places[] = {
-    "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf",
-    "/usr/share/fonts/google-noto-emoji/NotoColorEmoji.ttf",
-    "/usr/share/fonts/noto/NotoColorEmoji.ttf",
+    "fonts/truetype/noto/NotoColorEmoji.ttf",
+    "fonts/google-noto-emoji/NotoColorEmoji.ttf",
+    "fonts/noto/NotoColorEmoji.ttf",
 };
 
 typedef struct Reader {
@@ -39,12 +40,31 @@ typedef struct Reader {
     int drawn;
 } Reader;
 
-static const char *first_there(const char *const *places, int count)
+/* As the XDG base directories have it. */
+static const char *shared_folders(void)
 {
-    for (int i = 0; i < count; i++)
-        if (aq_file_exists(places[i]))
-            return places[i];
-    return NULL;
+    const char *folders = getenv("XDG_DATA_DIRS");
+    return folders && *folders ? folders : "/usr/local/share:/usr/share";
+}
+
+/* The first of the places that is there. */
+static AqStatus find(const char *const *places, int count,
+                     char path[AQ_PATH_SIZE], AqError *error)
+{
+    for (const char *at = shared_folders(); *at; at += *at == ':') {
+        int length = (int)strcspn(at, ":");
+        for (int i = 0; i < count; i++) {
+            aq_path(path, "%.*s/%s", length, at, places[i]);
+            if (aq_file_exists(path))
+                return AQ_OK;
+        }
+        at += length;
+    }
+    return aq_fail(error, AQ_BAD_INPUT,
+                   "the emoji pictures need the Debian packages unicode-data "
+                   "and fonts-noto-color-emoji (there is no %s in %.200s): apt "
+                   "install them",
+                   places[0], shared_folders());
 }
 
 /* ---- the font ---- */
@@ -250,16 +270,11 @@ AqStatus aq_emoji_each(const char *filter, bool alpha, AqEmojiSink sink,
     Reader r = {.alpha = alpha, .sink = sink, .context = context};
     parse_filter(&r, filter ? filter : "");
     r.emoji.group = r.emoji.subgroup = "";
-    const char *list = first_there(list_places, AQ_COUNT(list_places));
-    const char *font = first_there(font_places, AQ_COUNT(font_places));
-    if (!list || !font)
-        return aq_fail(error, AQ_BAD_INPUT,
-                       "the emoji pictures need the Debian packages "
-                       "unicode-data and fonts-noto-color-emoji (%s is "
-                       "missing): apt install them",
-                       list ? font_places[0] : list_places[0]);
-    char *text;
+    char list[AQ_PATH_SIZE], font[AQ_PATH_SIZE], *text;
     size_t bytes;
+    if (find(list_places, AQ_COUNT(list_places), list, error) ||
+        find(font_places, AQ_COUNT(font_places), font, error))
+        return error->status;
     AqStatus status = aq_file_read(list, LIST_LIMIT, &text, &bytes, error);
     if (status != AQ_OK)
         return status;

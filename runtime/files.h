@@ -183,7 +183,8 @@ typedef AqStatus (*AqEmojiSink)(void *context, const AqEmoji *emoji,
                                 const AqImage *image, AqError *error);
 
 /* Every emoji of `filter`, in Unicode's order: NULL or "" (all), "smileys" or
- * any beginning of a word of a group's name, "people+tones" with skin tones. */
+ * any beginning of a word of a group's name, "people+tones" with skin tones.
+ * List and font are looked for below XDG_DATA_DIRS. */
 AqStatus aq_emoji_each(const char *filter, bool alpha, AqEmojiSink sink,
                        void *context, AqError *error);
 

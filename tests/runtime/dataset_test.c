@@ -1,11 +1,13 @@
 /* Data sets: emoji, folders with classes and captions, broken files. */
 #include "runtime/files.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -136,6 +138,68 @@ static void test_emoji_refused(void **state)
     refused("emoji:smileys", o, "do not fit");
 }
 
+/* Packages that are not installed, or broken: below folders of our own. */
+
+static void put_font(const char *bytes, size_t count)
+{
+    AqError error = {0};
+    assert_int_equal(aq_file_write(aq_test_path("share/fonts/noto/"
+                                                "NotoColorEmoji.ttf"),
+                                   bytes, count, &error),
+                     AQ_OK);
+}
+
+/* The installed font, but for what its pictures are made of. */
+static void put_font_without_pictures(void)
+{
+    char *font;
+    size_t bytes;
+    AqError error = {0};
+    assert_int_equal(aq_file_read("/usr/share/fonts/truetype/noto/"
+                                  "NotoColorEmoji.ttf",
+                                  1 << 28, &font, &bytes, &error),
+                     AQ_OK);
+    const unsigned char *table = (const unsigned char *)font + 12;
+    while (memcmp(table, "CBDT", 4) != 0)
+        table += 16; /* tag, checksum, offset, length */
+    size_t place[2] = {0};
+    for (int i = 0; i < 8; i++)
+        place[i / 4] = place[i / 4] << 8 | table[8 + i];
+    memset(font + place[0] + 4, 0, place[1] - 4);
+    put_font(font, bytes);
+    free(font);
+}
+
+static void test_emoji_not_installed(void **state)
+{
+    (void)state;
+    AqError error = {0};
+    AqDatasetOptions o = {.height = 8, .width = 8};
+    const char *list = "/usr/share/unicode/emoji/emoji-test.txt";
+    setenv("XDG_DATA_DIRS", aq_test_path("share"), 1);
+    refused("emoji", o,
+            "the emoji pictures need the Debian packages unicode-data and "
+            "fonts-noto-color-emoji (there is no "
+            "unicode/emoji/emoji-test.txt in ");
+    aq_make_folders(aq_test_path("share/unicode"), &error);
+    aq_make_folders(aq_test_path("share/fonts/noto"), &error);
+    assert_int_equal(symlink(list, aq_test_path("share/unicode/"
+                                                "emoji-test.txt")),
+                     0);
+    refused("emoji", o, "(there is no fonts/truetype/noto/NotoColorEmoji.ttf");
+    put_font("no font", 7);
+    refused("emoji", o,
+            "NotoColorEmoji.ttf: is no font with colour bitmaps; reinstall the "
+            "package fonts-noto-color-emoji");
+    put_font_without_pictures();
+    refused("emoji", o,
+            "the emoji font has no colour bitmap of 'grinning face'; reinstall "
+            "the package fonts-noto-color-emoji");
+    setenv("XDG_DATA_DIRS", "/nowhere::/usr/share", 1);
+    aq_dataset_free(open_set("emoji:smileys", o));
+    unsetenv("XDG_DATA_DIRS");
+}
+
 /* ---- folders ---- */
 
 static void test_folder(void **state)
@@ -181,14 +245,15 @@ static void test_folder(void **state)
 
 typedef struct Told {
     int count;
-    char last[1000];
+    char text[2000]; /* sentence after sentence */
 } Told;
 
 static void tell(void *context, const char *sentence)
 {
     Told *told = context;
     told->count++;
-    snprintf(told->last, sizeof told->last, "%s", sentence);
+    size_t used = strlen(told->text);
+    snprintf(told->text + used, sizeof told->text - used, "%s\n", sentence);
 }
 
 static void test_broken_files(void **state)
@@ -203,7 +268,9 @@ static void test_broken_files(void **state)
     assert_int_equal(aq_dataset_count(set), 1);
     assert_int_equal(aq_dataset_broken(set), 2);
     assert_int_equal(told.count, 2);
-    assert_non_null(strstr(told.last, "some/text.png: holds neither"));
+    assert_non_null(strstr(told.text, "some/text.png: holds neither"));
+    assert_non_null(strstr(told.text, "a picture of 2000x1 pixels is too long "
+                                      "and narrow for samples of 8x8\n"));
     assert_non_null(strstr(aq_dataset_describe(set), "1 picture, 8x8x3"));
     assert_non_null(strstr(aq_dataset_describe(set), "2 broken files left"));
     aq_dataset_free(set);
@@ -225,14 +292,47 @@ static void test_unusable_folders(void **state)
     put_picture("bad/a.png", 8, 8, 1);
     put_text("bad/metadata.jsonl", "{\"file_name\": \"a.png\"}");
     refused(aq_test_path("bad"), o, "metadata.jsonl:1: expected");
+    assert_int_equal(
+        aq_file_write(aq_test_path("bad/metadata.jsonl"), "{\0}", 3, &error),
+        AQ_OK);
+    refused(aq_test_path("bad"), o, "bad/metadata.jsonl: is no text");
     o.channels = 2;
-    refused(aq_test_path("bad"), o, "2 channels");
+    refused(aq_test_path("bad"), o,
+            "samples cannot have 2 channels; 1 is grey, 3 is RGB, 4 is RGBA");
     o = (AqDatasetOptions){.height = 8};
-    refused(aq_test_path("bad"), o, "0x8 pixels");
+    refused(aq_test_path("bad"), o,
+            "samples cannot have 0x8 pixels; a side has 1 to 4096");
     o = (AqDatasetOptions){.height = 8, .width = 8, .memory_limit = 9000};
     refused("emoji:smileys", o,
             "the emoji do not fit in 0 MiB at this size; ask for a smaller "
             "size or a group, as in emoji:smileys");
+}
+
+/* So many folders, one in the other; back to where we were. */
+static void put_tower(const char *name, const char *each, int count)
+{
+    int here = open(".", O_RDONLY | O_DIRECTORY);
+    assert_int_equal(mkdir(aq_test_path(name), 0755), 0);
+    assert_int_equal(chdir(aq_test_path(name)), 0);
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(mkdir(each, 0755), 0);
+        assert_int_equal(chdir(each), 0);
+    }
+    assert_int_equal(fchdir(here), 0);
+    close(here);
+}
+
+static void test_towers_of_folders(void **state)
+{
+    (void)state;
+    AqDatasetOptions o = {.height = 8, .width = 8};
+    char name[201];
+    memset(name, 'a', 200);
+    name[200] = 0;
+    put_tower("deep", "a", 66);
+    refused(aq_test_path("deep"), o, "a/a/a: folders more than 64 deep");
+    put_tower("long", name, 21);
+    refused(aq_test_path("long"), o, "aaa...: the path is too long");
 }
 
 /* ---- fetching ---- */
@@ -262,6 +362,7 @@ static void test_crops_and_flips(void **state)
     float v[8 * 8 * 3];
     assert_int_equal(aq_dataset_fetch(set, 1, false, 0, 0, v, &error),
                      AQ_INTERNAL);
+    assert_string_equal(error.text, "there is no picture 1 of 1");
     aq_dataset_free(set);
 }
 
@@ -350,9 +451,11 @@ int main(void)
         cmocka_unit_test(test_emoji_names),
         cmocka_unit_test(test_emoji_pixels),
         cmocka_unit_test(test_emoji_refused),
+        cmocka_unit_test(test_emoji_not_installed),
         cmocka_unit_test(test_folder),
         cmocka_unit_test(test_broken_files),
         cmocka_unit_test(test_unusable_folders),
+        cmocka_unit_test(test_towers_of_folders),
         cmocka_unit_test(test_crops_and_flips),
         cmocka_unit_test(test_memory_limit),
         cmocka_unit_test(test_file_gone),
