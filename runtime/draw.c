@@ -117,12 +117,14 @@ static int milliseconds_left(double end)
     return left > 0 ? (int)fmin(left + 1, 1e9) : 0;
 }
 
-/* It may have closed its pipes and go on; what is late is killed. */
+/* It may have closed its pipes and go on; what is late is killed.  Where
+ * SIGCHLD is ignored, only that it ended is to be seen. */
 static void wait_for(Child *c, double end)
 {
     const struct timespec pause = {.tv_nsec = 2000000};
     while (!c->late && !c->too_large) {
-        if (waitpid(c->pid, &c->status, WNOHANG) == c->pid)
+        pid_t ended = waitpid(c->pid, &c->status, WNOHANG);
+        if (ended == c->pid || (ended < 0 && errno == ECHILD))
             return;
         c->late = milliseconds_left(end) == 0;
         nanosleep(&pause, NULL);

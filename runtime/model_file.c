@@ -59,8 +59,10 @@ static AqStatus run_compiler(char *const *arguments, const char *source,
     int status;
     while (waitpid(child, &status, 0) < 0)
         if (errno != EINTR)
-            return aq_fail(error, AQ_IO, "the C compiler was lost: %s",
-                           strerror(errno));
+            return aq_fail(error, AQ_IO,
+                           "%s: how the C compiler ended is not known: %s (is "
+                           "SIGCHLD ignored?)",
+                           source, strerror(errno));
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
         return aq_fail(error, AQ_BAD_INPUT,
                        "%s: the C compiler found errors (shown above)", source);

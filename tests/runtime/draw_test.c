@@ -3,6 +3,7 @@
 #include "runtime/run.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -111,6 +112,27 @@ static void test_dying(void **state)
     check_refused(*state, 5, "signal 11");
 }
 
+static void test_too_large(void **state)
+{
+    stand_in(*state, "exec /usr/bin/head -c 300000000 /dev/zero");
+    check_refused(*state, 60, "the picture is larger than 256 MiB; the graph");
+}
+
+/* As a parent may leave it: how a child ended cannot be asked. */
+static void test_ends_unseen(void **state)
+{
+    const Room *r = *state;
+    AqError error = {0};
+    signal(SIGCHLD, SIG_IGN);
+    stand_in(r, "echo drawn");
+    double began = aq_seconds();
+    AqStatus status = aq_draw(r->svg, &graph, 60, &error);
+    signal(SIGCHLD, SIG_DFL);
+    assert_int_equal(status, AQ_OK);
+    assert_true(aq_seconds() - began < 30);
+    check_file(r->svg, "drawn\n");
+}
+
 static void test_empty_picture(void **state)
 {
     stand_in(*state, "exit 0");
@@ -190,6 +212,8 @@ int main(void)
         TEST(test_silent_and_slow),
         TEST(test_failing),
         TEST(test_dying),
+        TEST(test_too_large),
+        TEST(test_ends_unseen),
         TEST(test_empty_picture),
         TEST(test_drawn),
         TEST(test_model),

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -187,6 +188,12 @@ static void test_no_compiler(void **state)
            "directory (install gcc or set CC)");
     setenv("CC", "false", 1);
     refuse(aq_test_path("twice.c"), "the C compiler found errors");
+    signal(SIGCHLD, SIG_IGN); /* as a parent may leave it */
+    setenv("CC", "true", 1);
+    refuse(aq_test_path("twice.c"),
+           "twice.c: how the C compiler ended is not known: No child processes "
+           "(is SIGCHLD ignored?)");
+    signal(SIGCHLD, SIG_DFL);
     setenv("CC", "", 1);
     AqModelFile model = must_open(aq_test_path("twice.c"));
     aq_model_close(&model);
@@ -202,6 +209,7 @@ static void test_no_folder(void **state)
     snprintf(path, sizeof path, "%s", put("twice.c", doubling));
     assert_int_equal(aq_model_open(path, "/nowhere", &model, &error), AQ_IO);
     assert_non_null(strstr(error.text, "/nowhere/aquatint-model-"));
+    assert_non_null(strstr(error.text, ": cannot be made: No such file"));
     setenv("TMPDIR", aq_test_folder, 1);
     error = (AqError){0};
     assert_int_equal(aq_model_open(path, NULL, &model, &error), AQ_OK);
