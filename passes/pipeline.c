@@ -89,6 +89,8 @@ AqGraph *aq_optimize(const AqGraph *graph, const AqPipelineOptions *options,
     const AqGraph *now = graph;
     AqGraph *kept = NULL; /* `now` where it is ours */
     for (int i = 0; i < aq_pipeline_count; i++) {
+        if (o->until && !strcmp(o->until, aq_pipeline[i].name))
+            break;
         bool limited = inner.budget && inner.budget->room;
         if (aq_pipeline[i].run == aq_recompute && !limited)
             continue;

@@ -50,8 +50,7 @@ static AqStatus read_options(Picture *p)
     p->stage =
         (Stage)aq_cli_choice(cli, "stage", MODEL, stages, AQ_COUNT(stages));
     p->task.settings = p->settings;
-    aq_cli_settings(cli, p->settings, AQ_COUNT(p->settings),
-                    &p->task.n_settings);
+    aq_cli_settings(cli, p->settings, &p->task.n_settings);
     aq_cli_shape(cli, &p->task);
     p->task.batch = (int)aq_cli_int(cli, "batch", 8, 1, 65536);
     p->task.classes = (int)aq_cli_int(cli, "classes", 0, 1, 1000000);
@@ -63,36 +62,19 @@ static AqStatus read_options(Picture *p)
 
 /* ---- the graph of a stage ---- */
 
-/* Runs the passes up to the one before fusion, or all. */
-static AqGraph *optimize(Picture *p, AqGraph *graph)
+/* By the passes up to the one before fusion, or all. */
+static AqGraph *optimize(Picture *p, const AqGraph *graph)
 {
-    AqError *error = &p->cli->error;
     AqTarget target;
-    if (aq_target_host((int)aq_cli_int(p->cli, "level", 0, 3, 4), &target,
-                       error)) {
-        aq_graph_free(graph);
-        return NULL;
-    }
-    AqPassContext cx = {.target = &target,
-                        .algorithm = aq_cli_algorithm(p->cli),
-                        .error = error};
-    for (int i = 0; graph && i < aq_pipeline_count; i++) {
-        const AqPass *pass = &aq_pipeline[i];
-        if (p->stage == OPTIMIZED && pass->run == aq_fuse)
-            break;
-        AqGraph *next = aq_graph_new();
-        if (!next)
-            aq_no_memory(error, sizeof *next);
-        else if (pass->run(graph, next, &cx) != AQ_OK)
-            aq_fail(error, AQ_INTERNAL, "pass %s failed", pass->name);
-        aq_graph_free(graph);
-        graph = next;
-        if (error->status) {
-            aq_graph_free(graph);
-            return NULL;
-        }
-    }
-    return graph;
+    AqPipelineOptions how = {
+        .algorithm = aq_cli_algorithm(p->cli),
+        .until = p->stage == OPTIMIZED ? "fuse" : NULL,
+    };
+    AqPassContext cx = {.target = &target, .error = &p->cli->error};
+    int level = (int)aq_cli_int(p->cli, "level", 0, 3, 4);
+    return aq_target_host(level, &target, cx.error)
+               ? NULL
+               : aq_optimize(graph, &how, &cx);
 }
 
 static AqGraph *graph_of(Picture *p)
@@ -100,8 +82,12 @@ static AqGraph *graph_of(Picture *p)
     AqError *error = &p->cli->error;
     if (p->stage == MODEL)
         return aq_forward_graph(&p->task, NULL, error);
-    AqGraph *graph = aq_training_graph(&p->task, &p->optimizer, NULL, error);
-    return graph && p->stage != TRAINING ? optimize(p, graph) : graph;
+    AqGraph *training = aq_training_graph(&p->task, &p->optimizer, NULL, error);
+    if (!training || p->stage == TRAINING)
+        return training;
+    AqGraph *optimized = optimize(p, training);
+    aq_graph_free(training);
+    return optimized;
 }
 
 /* ---- drawing ---- */
