@@ -17,8 +17,6 @@ AqStatus aq_kernel_of(const AqGraph *graph, AqId id, const AqTarget *target,
                          .node = aq_node(graph, id),
                          .body = aq_attr_body(aq_node(graph, id)),
                          .target = target};
-    if (!kernel->body)
-        return aq_fail(error, AQ_INTERNAL, "kernel %%%d has no body", id);
     return AQ_OK;
 }
 

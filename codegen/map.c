@@ -5,6 +5,7 @@
  * result of moments of such a value. */
 #include "codegen/map.h"
 
+#include <assert.h>
 #include <string.h>
 
 static AqStatus refuse(const AqKernel *kernel, AqError *error, const char *why)
@@ -29,8 +30,7 @@ static void set_axes(AqMap *map, const AqNode *node)
         map->reduced[axes->ints[i]] = true;
 }
 
-/* The reducer of that node, made where it is new; -1 where there are too many.
- */
+/* The reducer of that node, made where it is new: one an output at most. */
 static int reducer_of(AqMap *map, const AqNode *node)
 {
     AqReducer wanted = {node->op, node->inputs[0],
@@ -40,8 +40,7 @@ static int reducer_of(AqMap *map, const AqNode *node)
         if (map->reducers[i].op == wanted.op &&
             map->reducers[i].value == wanted.value)
             return i;
-    if (map->n_reducers == AQ_MOST_REDUCERS)
-        return -1;
+    assert(map->n_reducers < AQ_MOST_REDUCERS);
     map->reducers[map->n_reducers] = wanted;
     return map->n_reducers++;
 }
@@ -56,18 +55,14 @@ static AqStatus add_reduction(const AqKernel *kernel, AqMap *map,
     } else if (!aq_same_shape(&map->domain, from) || !same_axes(map, node)) {
         return refuse(kernel, error, "its reductions differ in shape or axes");
     }
-    int reducer = reducer_of(map, node);
-    if (reducer < 0)
-        return refuse(kernel, error, "it has too many reductions");
-    map->outputs[map->n_outputs++] = (AqMapOutput){-1, reducer, component};
+    map->outputs[map->n_outputs++] =
+        (AqMapOutput){-1, reducer_of(map, node), component};
     return AQ_OK;
 }
 
 static AqStatus find_outputs(const AqKernel *kernel, AqMap *map, AqError *error)
 {
     const AqGraph *body = kernel->body;
-    if (body->n_outputs == 0 || body->n_outputs > AQ_MAX_RESULTS)
-        return refuse(kernel, error, "it has no outputs, or too many");
     map->domain = aq_node(body, body->outputs[0].node)->type;
     for (int i = 0; i < body->n_outputs; i++) {
         int component;

@@ -217,11 +217,6 @@ static AqStatus prepare_outputs(const AqGraph *graph, AqValue *outputs,
 {
     for (int i = 0; i < graph->n_outputs; i++) {
         AqType type = aq_node(graph, graph->outputs[i].node)->type;
-        if (type.element == AQ_RESULTS)
-            return aq_fail(error, AQ_INTERNAL,
-                           "output '%s' has several results: read one of them "
-                           "through `result`",
-                           graph->outputs[i].name);
         int64_t count = aq_elements(&type);
         outputs[i].type = type;
         outputs[i].data = AQ_NEW_ARRAY(arena, double, count);

@@ -42,8 +42,7 @@ static AqStatus read_options(Bench *b, AqOptimizer *optimizer)
     if (cli->n_words != 1)
         return aq_fail(&cli->error, AQ_BAD_INPUT, "give one model");
     b->task.settings = b->settings;
-    aq_cli_settings(cli, b->settings, AQ_COUNT(b->settings),
-                    &b->task.n_settings);
+    aq_cli_settings(cli, b->settings, &b->task.n_settings);
     aq_cli_shape(cli, &b->task);
     b->task.batch = (int)aq_cli_int(cli, "batch", 8, 1, 65536);
     b->steps = (int)aq_cli_int(cli, "steps", 5, 1, 10000);

@@ -84,7 +84,8 @@ int aq_cli_choice(AqCli *cli, const char *option, int otherwise,
 const char *aq_cli_algorithm(AqCli *cli);
 /* Fills `session` but for `resume`; SIGINT and SIGTERM set its stop flag. */
 AqStatus aq_cli_session(AqCli *cli, AqSession *session);
-AqStatus aq_cli_settings(AqCli *cli, AqSetting *settings, int most, int *count);
+AqStatus aq_cli_settings(AqCli *cli, AqSetting settings[AQ_CLI_MOST_WORDS],
+                         int *count);
 /* "32" or "24x32": height x width. */
 AqStatus aq_cli_size(AqCli *cli, const char *option, int otherwise, int *height,
                      int *width);

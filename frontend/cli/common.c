@@ -101,7 +101,8 @@ AqStatus aq_cli_session(AqCli *cli, AqSession *session)
     return cli->error.status;
 }
 
-AqStatus aq_cli_settings(AqCli *cli, AqSetting *settings, int most, int *count)
+AqStatus aq_cli_settings(AqCli *cli, AqSetting settings[AQ_CLI_MOST_WORDS],
+                         int *count)
 {
     *count = 0;
     for (int i = 0; i < cli->n_sets; i++) {
@@ -110,10 +111,8 @@ AqStatus aq_cli_settings(AqCli *cli, AqSetting *settings, int most, int *count)
             return aq_fail(&cli->error, AQ_BAD_INPUT,
                            "--set %s: write NAME=VALUE", cli->sets[i]);
         char *name = strndup(cli->sets[i], (size_t)(equals - cli->sets[i]));
-        if (!name || *count == most || cli->n_names == AQ_CLI_MOST_WORDS) {
-            free(name);
-            return aq_fail(&cli->error, AQ_BAD_INPUT, "too many times --set");
-        }
+        if (!name)
+            return aq_no_memory(&cli->error, strlen(cli->sets[i]));
         cli->names[cli->n_names++] = name;
         settings[(*count)++] = (AqSetting){name, equals + 1};
     }

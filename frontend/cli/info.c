@@ -101,7 +101,7 @@ static void model_info(AqCli *cli, const char *name)
     if (aq_model_open(name, NULL, &model, &cli->error))
         return;
     task.model = model.info;
-    aq_cli_settings(cli, settings, AQ_COUNT(settings), &task.n_settings);
+    aq_cli_settings(cli, settings, &task.n_settings);
     if (!aq_cli_shape(cli, &task))
         aq_cli_suit(cli, &task);
     AqGraph *graph =

@@ -56,8 +56,7 @@ static AqStatus read_options(Planning *p)
     if (cli->n_words != 1)
         return aq_fail(&cli->error, AQ_BAD_INPUT, "give one model");
     p->task.settings = p->settings;
-    aq_cli_settings(cli, p->settings, AQ_COUNT(p->settings),
-                    &p->task.n_settings);
+    aq_cli_settings(cli, p->settings, &p->task.n_settings);
     aq_cli_shape(cli, &p->task);
     aq_cli_process(cli, &p->task.process);
     aq_cli_optimizer(cli, 1000, &p->optimizer);

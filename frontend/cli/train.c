@@ -136,8 +136,8 @@ static AqStatus read_options(AqCli *cli, AqRunOptions *run)
     run->sample_steps = (int)aq_cli_int(cli, "sample-steps",
                                         AQ_MIN(50, timesteps), 1, timesteps);
     aq_cli_optimizer(cli, (double)run->steps, &run->optimizer);
-    aq_cli_settings(cli, run->settings, AQ_COUNT(run->settings),
-                    &run->n_settings);
+    _Static_assert(AQ_COUNT(run->settings) == AQ_CLI_MOST_WORDS, "");
+    aq_cli_settings(cli, run->settings, &run->n_settings);
     return cli->error.status ? cli->error.status : read_data(cli, run);
 }
 

@@ -82,6 +82,8 @@ static void tensors(void **state)
     FAULT("dim: f32[2,8] has no axis 2", aq_dim(f.v, 2));
     FAULT("dim: f32[2,8] has no axis -3", aq_dim(f.v, -3));
     FAULT("input: a name is needed", aq_input(f.g, "", AQ_SHAPE(1)));
+    FAULT("table: 4294967296 numbers are too many",
+          aq_table(f.g, AQ_SHAPE(65536, 65536), NULL));
     FAULT("state: a name is needed", aq_state(f.g, NULL, AQ_SHAPE(1)));
     FAULT("output \"y\" is given twice", aq_output(f.v, "y");
           aq_output(f.v, "y"));

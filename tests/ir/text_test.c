@@ -262,6 +262,7 @@ typedef struct Wrong {
 
 static const Wrong wrong[] = {
     {"", "t.aq:1: expected graph, but found the end of the text"},
+    {"\1", "t.aq:1: expected graph, but found a strange character"},
     {"grape {", "t.aq:1: expected graph, but found 'grape'"},
     {"graph", "t.aq:1: expected '{' before a graph, but found the end of the "
               "text"},

@@ -384,7 +384,9 @@ static void test_names_of_hoisted_values_are_taken(void **state)
                         "  output y = %0\n"
                         "}\n");
     assert_int_equal(aq_hoist(g, &repeat, &h, &error), AQ_BAD_INPUT);
-    assert_non_null(strstr(error.text, "the name \"hoisted.1\" is taken"));
+    assert_string_equal(error.text,
+                        "the name \"hoisted.1\" is taken: names that begin "
+                        "with \"hoisted.\" are those of hoisted values");
     aq_graph_free(g);
 }
 

@@ -238,6 +238,80 @@ static void must_be_refused(AqSaved *s, const char *name, size_t at)
     assert_true(strlen(error.text) > 20);
 }
 
+/* The newest state.json with `from` as `to`, and sealed as one that was written
+ * so: before its last two bytes and a quote stands the hash of everything, with
+ * zeros in its own place. */
+static void forge_state(const AqSaved *s, const char *from, const char *to)
+{
+    AqError error = {0};
+    AqText text = {0};
+    Bytes b = load(s, "state.json");
+    char *at = strstr(b.data, from);
+    assert_non_null(at);
+    aq_text_printf(&text, "%.*s%s%s", (int)(at - b.data), b.data, to,
+                   at + strlen(from));
+    char *seal = text.data + text.length - 3 - 32;
+    memset(seal, '0', 32);
+    AqHash hash = aq_hash128(text.data, text.length);
+    char digits[33];
+    snprintf(digits, sizeof digits, "%016llx%016llx",
+             (unsigned long long)hash.high, (unsigned long long)hash.low);
+    memcpy(seal, digits, 32);
+    assert_int_equal(aq_file_write(b.path, text.data, text.length, &error),
+                     AQ_OK);
+    aq_text_free(&text);
+    free(b.data);
+}
+
+static void test_whole_states_of_another_kind(void **state)
+{
+    (void)state;
+    const char *const cases[][3] = {
+        {"\"format\": 1", "\"format\": 99", "is no state of a checkpoint"},
+        {"\"step\": 6", "\"step\": -6", "is no state of a checkpoint"},
+        {"\"updates\"", "\"upgrades\"", "is no state of a checkpoint"},
+        {"\"ema.safetensors\"", "\"emma\"",
+         "ema.safetensors: state.json does not name it"},
+    };
+    for (int i = 0; i < AQ_COUNT(cases); i++) {
+        AqSaved s = aq_saved_new("forged", 3, 4);
+        aq_saved_fill(&s, 6);
+        aq_saved_must_write(&s);
+        forge_state(&s, "\"step\": 6", "\"step\": 7"); /* sealed well */
+        AqError error = {0};
+        AqCheckpoint read;
+        assert_int_equal(aq_saved_read(&s, &read, &error), AQ_OK);
+        assert_int_equal(read.step, 7);
+        aq_saved_must_write(&s);
+        forge_state(&s, cases[i][0], cases[i][1]);
+        refuse_latest(&s, cases[i][2]);
+        aq_saved_free(&s);
+    }
+}
+
+/* What stands where checkpoints should is no folder. */
+static void test_files_in_the_way(void **state)
+{
+    (void)state;
+    AqError error = {0};
+    AqSaved s = aq_saved_new("way", 3, 1);
+    char path[300];
+    snprintf(path, sizeof path, "%s/000006", s.folder);
+    assert_int_equal(aq_file_write(path, "x", 1, &error), AQ_OK);
+    aq_saved_fill(&s, 6);
+    assert_int_equal(aq_saved_write(&s, &error), AQ_IO);
+    assert_non_null(strstr(error.text, "way/000006: cannot rename to it: Not "
+                                       "a directory"));
+    assert_int_equal(aq_saved_entries(s.folder, true), 0);
+    error = (AqError){0};
+    AqArena *arena = aq_arena_new();
+    assert_null(aq_checkpoint_latest(path, arena, &error));
+    assert_non_null(
+        strstr(error.text, "way/000006: cannot be listed: Not a directory"));
+    aq_arena_free(arena);
+    aq_saved_free(&s);
+}
+
 static void test_every_flipped_byte_is_noticed(void **state)
 {
     (void)state;
@@ -297,6 +371,8 @@ int main(void)
         cmocka_unit_test(test_another_model),
         cmocka_unit_test(test_missing),
         cmocka_unit_test(test_prune),
+        cmocka_unit_test(test_whole_states_of_another_kind),
+        cmocka_unit_test(test_files_in_the_way),
         cmocka_unit_test(test_every_flipped_byte_is_noticed),
         cmocka_unit_test(test_every_truncation_is_noticed),
     };

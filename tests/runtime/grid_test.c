@@ -56,6 +56,12 @@ static void test_colours(void **state)
     aq_image_free(&sheet);
     samples.channels = 2;
     assert_int_equal(aq_grid_draw(&samples, 2, &sheet, &error), AQ_INTERNAL);
+    assert_string_equal(error.text, "2 samples of 1x1x2 cannot be drawn");
+    error = (AqError){0};
+    samples = (AqSamples){rgba, 1, 1, 1024, 1}; /* which is not looked at */
+    assert_int_equal(aq_grid_draw(&samples, 1, &sheet, &error), AQ_UNSUPPORTED);
+    assert_string_equal(error.text, "a sheet of 65540x68 pixels is too large "
+                                    "to be looked at; draw fewer samples");
 }
 
 /* Samples are pictures of the set, shuffled and with some noise. */
@@ -106,6 +112,8 @@ static void test_nearest(void **state)
     assert_int_equal(
         aq_nearest_pictures(set, &samples, nearest, distance, &error),
         AQ_INTERNAL);
+    assert_string_equal(error.text, "samples of 16x16x1 have no nearest "
+                                    "pictures among 16x16x3");
     free(v);
     aq_dataset_free(set);
 }

@@ -343,6 +343,32 @@ static void test_broken(void **state)
     for (size_t n = 3; n + 2 < jpeg.length; n++)
         refuses(&jpeg, n, "broken JPEG");
     aq_text_free(&jpeg);
+    AqText tables = {0}; /* a file of tables for others */
+    aq_text_bytes(&tables, "\xff\xd8\xff\xd9", 4);
+    refuses(&tables, tables.length,
+            "a broken JPEG file: it ends before the picture");
+    aq_text_free(&tables);
+}
+
+/* Sizes that our own callers get wrong. */
+static void test_impossible(void **state)
+{
+    (void)state;
+    AqError error = {0};
+    AqImage image, piece;
+    assert_int_equal(aq_image_new(&image, 0, 4, 3, &error), AQ_INTERNAL);
+    assert_string_equal(error.text, "no picture can be 0x4x3");
+    error = (AqError){0};
+    assert_int_equal(aq_image_new(&image, 2, 4, 2, &error), AQ_OK);
+    AqText png = {0};
+    assert_int_equal(aq_png_encode(&image, &png, &error), AQ_INTERNAL);
+    assert_string_equal(error.text, "no PNG has 2 channels here");
+    error = (AqError){0};
+    assert_int_equal(aq_image_crop(&image, 1, 0, 2, 4, &piece, &error),
+                     AQ_INTERNAL);
+    assert_string_equal(error.text,
+                        "cannot cut 2x4 at (1, 0) out of 2x4 pixels");
+    aq_image_free(&image);
 }
 
 static uint32_t crc32_of(const unsigned char *data, int bytes)
@@ -397,6 +423,7 @@ int main(void)
         cmocka_unit_test(test_orientation),
         cmocka_unit_test(test_mutations),
         cmocka_unit_test(test_broken),
+        cmocka_unit_test(test_impossible),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* The order of the data: permutations, the same from any starting point. */
 #include "runtime/run.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -274,6 +275,26 @@ static void test_a_picture_that_disappears(void **state)
     assert_int_equal(rename(away, path), 0);
 }
 
+/* Of threads with a stack of 64 TiB there is not one. */
+static void test_no_thread(void **state)
+{
+    (void)state;
+    AqError error = {0};
+    AqDataset *set = open_set(0);
+    pthread_attr_t usual_ones, huge;
+    pthread_getattr_default_np(&usual_ones);
+    pthread_attr_init(&huge);
+    assert_int_equal(pthread_attr_setstacksize(&huge, (size_t)1 << 46), 0);
+    assert_int_equal(pthread_setattr_default_np(&huge), 0);
+    AqLoader *loader = aq_loader_new(set, &usual, &error);
+    pthread_setattr_default_np(&usual_ones);
+    assert_null(loader);
+    assert_string_equal(error.text, "no thread could be started for the data");
+    pthread_attr_destroy(&huge);
+    pthread_attr_destroy(&usual_ones);
+    aq_dataset_free(set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -285,6 +306,7 @@ int main(void)
         cmocka_unit_test(test_another_seed_is_another_order),
         cmocka_unit_test(test_a_batch_stays),
         cmocka_unit_test(test_a_picture_that_disappears),
+        cmocka_unit_test(test_no_thread),
     };
     return cmocka_run_group_tests_name("loader", tests, make_root, remove_root);
 }

@@ -76,6 +76,8 @@ static void test_sharing(void **state)
     assert_int_equal(aq_memory_bytes(here), 0); /* it is counted there */
     assert_int_equal(aq_memory_share(here, "weights", training, "ema", &error),
                      AQ_INTERNAL);
+    assert_string_equal(error.text,
+                        "the array ema cannot be shared as weights");
     aq_memory_free(here);
     ema[0] = 1; /* still there */
     aq_memory_free(training);

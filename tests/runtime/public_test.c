@@ -194,7 +194,8 @@ static void test_a_wrong_name_is_told(void **state)
     (void)state;
     AqProgram *p = program(training(), NULL, 0);
     assert_true(isnan(aq_program_number(p, "los")));
-    assert_error(p, "\"los\"; did you mean \"loss\"?");
+    assert_error(p, "the program has no input, state or output \"los\"; did "
+                    "you mean \"loss\"?");
     assert_false(aq_program_run(p));
     aq_program_free(p);
 }

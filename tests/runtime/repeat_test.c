@@ -263,6 +263,11 @@ static void test_prepared_again(void **state)
     assert_non_null(prepare);
     assert_int_equal(aq_compiled_once(step), 1);
     assert_int_equal(aq_repeated_bytes(p), aq_compiled_bytes(step));
+    AqError error = {0};
+    AqProgramSettings settings = aq_test_settings();
+    assert_null(aq_repeated_new(g, &repeat, memory, pool, &settings, &error));
+    assert_string_equal(error.text, "two repeated programs cannot share their "
+                                    "hoisted arrays");
     for (int round = 0; round < 3; round++) {
         give(memory, "w", round);
         give(memory, "b", 10 * round);

@@ -13,25 +13,15 @@
 
 #include "tests/support/folder.h"
 
-static const char *path; /* of the file in the test's folder */
-
-static int make_folder(void **state)
+static const char *path(void)
 {
-    int failed = aq_test_make_folder(state);
-    path = strdup(aq_test_path("x.safetensors"));
-    return failed || !path;
-}
-
-static int remove_folder(void **state)
-{
-    free((char *)path);
-    return aq_test_remove_folder(state);
+    return aq_test_path("x.safetensors");
 }
 
 static void write_bytes(const void *data, size_t bytes)
 {
     AqError error = {0};
-    assert_int_equal(aq_file_write(path, data, bytes, &error), AQ_OK);
+    assert_int_equal(aq_file_write(path(), data, bytes, &error), AQ_OK);
 }
 
 /* Header text, its stated length (-1: the true one), and zeros as values. */
@@ -50,7 +40,7 @@ static void write_file(const char *header, long long stated, size_t values)
 static bool opens(AqError *error)
 {
     *error = (AqError){0};
-    AqTensorFile *f = aq_tensors_open(path, error);
+    AqTensorFile *f = aq_tensors_open(path(), error);
     assert_true((f == NULL) == (error->status != AQ_OK));
     aq_tensors_close(f);
     return f != NULL;
@@ -70,7 +60,7 @@ typedef struct Case {
 
 static const Case refused[] = {
     {"", 0, "no JSON object"},
-    {"[]", 0, "no JSON object"},
+    {"[]", 0, "no JSON object: something else stands there"},
     {"{", 0, "no JSON object"},
     {"{}x", 0, "no JSON object"},
     {"{" A "}", 7, "outside the file"},
@@ -82,7 +72,7 @@ static const Case refused[] = {
      16, "duplicate"},
     {"{" A "," B("[2]", "[0,8]") "}", 8, "overlaps"},
     {"{" A "," B("[2]", "[4,12]") "}", 12, "overlaps"},
-    {"{" A "," B("[2]", "[12,20]") "}", 20, "hole"},
+    {"{" A "," B("[2]", "[12,20]") "}", 20, "there is a hole before tensor"},
     {"{" B("[2]", "[4,12]") "}", 12, "hole"},
     {"{" A "," B("[0]", "[4,4]") "}", 8, "overlaps"},
     {"{" B("[2]", "[8,0]") "}", 8, "outside"},
@@ -95,7 +85,8 @@ static const Case refused[] = {
     {"{" B("[2]", "[0,8,8]") "}", 8, "two whole numbers"},
     {"{" B("[2]", "{}") "}", 8, "two whole numbers"},
     {"{" B("[2]", "[0,\"8\"]") "}", 8, "two whole numbers"},
-    {"{" B("[3]", "[0,8]") "}", 8, "needs 96 bits"},
+    {"{" B("[3]", "[0,8]") "}", 8,
+     "needs 96 bits but its data_offsets hold 8 bytes"},
     {"{" B("[1]", "[0,8]") "}", 8, "needs 32 bits"},
     {"{" B("[2.0]", "[0,8]") "}", 8, "whole numbers"},
     {"{" B("[02]", "[0,8]") "}", 8, "no JSON object"},
@@ -137,7 +128,7 @@ static void test_refused(void **state)
             fail_msg("accepted: %s", refused[i].header);
         if (!strstr(error.text, refused[i].sentence))
             fail_msg("%s\nsays: %s", refused[i].header, error.text);
-        assert_non_null(strstr(error.text, path));
+        assert_non_null(strstr(error.text, path()));
         assert_int_equal(error.status, AQ_BAD_INPUT);
     }
 }
@@ -154,6 +145,13 @@ static void test_header_length(void **state)
     }
     write_file("{}", 0, 0);
     assert_false(opens(&error));
+    for (size_t n = 0; n < 8; n++) {
+        char sentence[40];
+        snprintf(sentence, sizeof sentence, "it has only %zu bytes", n);
+        write_bytes("\2\0\0\0\0\0\0", n);
+        assert_false(opens(&error));
+        assert_non_null(strstr(error.text, sentence));
+    }
     unsigned char most[10] = {255, 255, 255, 255, 255, 255, 255, 255, '{', '}'};
     write_bytes(most, sizeof most);
     assert_false(opens(&error));
@@ -261,11 +259,12 @@ static void test_truncations(void **state)
          .shape = {3},
          .data = flags},
     };
-    assert_int_equal(aq_tensors_write(path, entries, 2, NULL, 0, &error),
+    assert_int_equal(aq_tensors_write(path(), entries, 2, NULL, 0, &error),
                      AQ_OK);
     char *data;
     size_t bytes;
-    assert_int_equal(aq_file_read(path, 1 << 20, &data, &bytes, &error), AQ_OK);
+    assert_int_equal(aq_file_read(path(), 1 << 20, &data, &bytes, &error),
+                     AQ_OK);
     assert_true(opens(&error));
     for (size_t n = 0; n < bytes; n++) {
         write_bytes(data, n);
@@ -277,7 +276,7 @@ static void test_truncations(void **state)
 /* In place: to truncate a file and write it again costs a sync. */
 static void write_over(const char *data, size_t bytes)
 {
-    int file = open(path, O_WRONLY);
+    int file = open(path(), O_WRONLY);
     assert_int_equal(pwrite(file, data, bytes, 0), bytes);
     close(file);
 }
@@ -292,7 +291,8 @@ static void test_mutations(void **state)
     size_t bytes;
     const char *header = "{" A "," B("[1,3]", "[8,20]") "}   ";
     write_file(header, -1, 20);
-    assert_int_equal(aq_file_read(path, 1 << 20, &data, &bytes, &error), AQ_OK);
+    assert_int_equal(aq_file_read(path(), 1 << 20, &data, &bytes, &error),
+                     AQ_OK);
     uint32_t random = 7;
     int opened = 0;
     for (int i = 0; i < 4000; i++) {
@@ -302,7 +302,7 @@ static void test_mutations(void **state)
         write_over(data, bytes);
         *at = kept;
         error = (AqError){0};
-        AqTensorFile *f = aq_tensors_open(path, &error);
+        AqTensorFile *f = aq_tensors_open(path(), &error);
         assert_true((f == NULL) == (error.text[0] != 0));
         for (int k = 0; f && k < aq_tensors_count(f); k++) {
             const AqTensorInfo *t = aq_tensors_at(f, k);
@@ -329,5 +329,6 @@ int main(void)
         cmocka_unit_test(test_truncations),
         cmocka_unit_test(test_mutations),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, aq_test_make_folder,
+                                  aq_test_remove_folder);
 }

@@ -13,19 +13,9 @@
 
 #include "tests/support/folder.h"
 
-static const char *path; /* of the file in the test's folder */
-
-static int make_folder(void **state)
+static const char *path(void)
 {
-    int failed = aq_test_make_folder(state);
-    path = strdup(aq_test_path("x.safetensors"));
-    return failed || !path;
-}
-
-static int remove_folder(void **state)
-{
-    free((char *)path);
-    return aq_test_remove_folder(state);
+    return aq_test_path("x.safetensors");
 }
 
 static AqStatus fill_squares(void *context, uint64_t begin, void *out,
@@ -88,7 +78,7 @@ static AqStatus write_sample(int *calls, AqError *error)
          .context = calls},
     };
     const AqMetadata metadata[] = {{"format", "pt"}, {"note", "a \"b\" \n"}};
-    return aq_tensors_write(path, entries, AQ_COUNT(entries), metadata, 2,
+    return aq_tensors_write(path(), entries, AQ_COUNT(entries), metadata, 2,
                             error);
 }
 
@@ -110,7 +100,7 @@ static void test_round_trip_values(void **state)
     int calls = 0;
     assert_int_equal(write_sample(&calls, &error), AQ_OK);
     assert_int_equal(calls, 2);
-    AqTensorFile *f = aq_tensors_open(path, &error);
+    AqTensorFile *f = aq_tensors_open(path(), &error);
     assert_non_null(f);
     float *v = floats_of(f, "floats", 6);
     assert_memory_equal(v, some_floats, sizeof some_floats);
@@ -140,7 +130,7 @@ static void test_round_trip_integers(void **state)
     int calls = 0;
     int64_t v[3];
     assert_int_equal(write_sample(&calls, &error), AQ_OK);
-    AqTensorFile *f = aq_tensors_open(path, &error);
+    AqTensorFile *f = aq_tensors_open(path(), &error);
     const AqTensorInfo *ints = aq_tensors_find(f, "ints");
     assert_int_equal(aq_tensors_read_ints(f, ints, v, &error), AQ_OK);
     assert_memory_equal(v, some_ints, sizeof v);
@@ -151,10 +141,13 @@ static void test_round_trip_integers(void **state)
     assert_int_equal(aq_tensors_read_bytes(f, t, 2, &byte, 1, &error), AQ_OK);
     assert_int_equal(byte, 255);
     assert_int_equal(aq_tensors_read_bytes(f, t, 2, v, 2, &error), AQ_INTERNAL);
+    assert_non_null(
+        strstr(error.text, "bytes outside tensor 'z.flags' were asked for"));
     error = (AqError){0};
     t = aq_tensors_find(f, "scalar");
     assert_int_equal(aq_tensors_read_ints(f, t, v, &error), AQ_UNSUPPORTED);
-    assert_non_null(strstr(error.text, "'scalar' is F32"));
+    assert_non_null(strstr(error.text, "tensor 'scalar' is F32 and "
+                                       "cannot be read as integers"));
     aq_tensors_close(f);
 }
 
@@ -165,7 +158,7 @@ static void test_layout(void **state)
     AqError error = {0};
     int calls = 0;
     assert_int_equal(write_sample(&calls, &error), AQ_OK);
-    AqTensorFile *f = aq_tensors_open(path, &error);
+    AqTensorFile *f = aq_tensors_open(path(), &error);
     const char *const order[] = {"ints",   "squares", "empty",  "floats",
                                  "scalar", "brains",  "halves", "z.flags"};
     assert_int_equal(aq_tensors_count(f), AQ_COUNT(order));
@@ -182,7 +175,8 @@ static void test_layout(void **state)
     aq_tensors_close(f);
     char *data;
     size_t bytes;
-    assert_int_equal(aq_file_read(path, 1 << 22, &data, &bytes, &error), AQ_OK);
+    assert_int_equal(aq_file_read(path(), 1 << 22, &data, &bytes, &error),
+                     AQ_OK);
     assert_int_equal(data[8], '{');
     free(data);
 }
@@ -193,8 +187,8 @@ static void test_shrinking(void **state)
     AqError error = {0};
     int calls = 0;
     assert_int_equal(write_sample(&calls, &error), AQ_OK);
-    AqTensorFile *f = aq_tensors_open(path, &error);
-    assert_int_equal(truncate(path, 2000), 0);
+    AqTensorFile *f = aq_tensors_open(path(), &error);
+    assert_int_equal(truncate(path(), 2000), 0);
     const AqTensorInfo *t = aq_tensors_find(f, "squares");
     float *v = malloc(SQUARES * sizeof *v);
     assert_int_equal(aq_tensors_read_floats(f, t, v, &error), AQ_IO);
@@ -221,16 +215,16 @@ static void test_writer_refuses(void **state)
         {.name = "a", .type = AQ_STORED_F32, .fill = fill_badly},
         {.name = "a", .type = AQ_STORED_F32, .data = some_floats},
     };
-    assert_int_equal(aq_file_write(path, "\2\0\0\0\0\0\0\0{}", 10, &error),
+    assert_int_equal(aq_file_write(path(), "\2\0\0\0\0\0\0\0{}", 10, &error),
                      AQ_OK);
-    assert_int_equal(aq_tensors_write(path, e, 2, NULL, 0, &error),
+    assert_int_equal(aq_tensors_write(path(), e, 2, NULL, 0, &error),
                      AQ_INTERNAL);
-    assert_non_null(strstr(error.text, "twice"));
+    assert_non_null(strstr(error.text, "a tensor's name is there twice or"));
     error = (AqError){0};
-    assert_int_equal(aq_tensors_write(path, e, 1, NULL, 0, &error),
+    assert_int_equal(aq_tensors_write(path(), e, 1, NULL, 0, &error),
                      AQ_INTERRUPTED);
     error = (AqError){0};
-    AqTensorFile *old = aq_tensors_open(path, &error);
+    AqTensorFile *old = aq_tensors_open(path(), &error);
     assert_non_null(old); /* the old file stands */
     aq_tensors_close(old);
     e[0] = (AqTensorEntry){.name = "x",
@@ -238,11 +232,45 @@ static void test_writer_refuses(void **state)
                            .rank = 2,
                            .shape = {INT64_MAX, 2},
                            .data = some_floats};
-    assert_int_equal(aq_tensors_write(path, e, 1, NULL, 0, &error),
+    assert_int_equal(aq_tensors_write(path(), e, 1, NULL, 0, &error),
                      AQ_INTERNAL);
+    assert_non_null(strstr(error.text, "tensor 'x' of F32 cannot be written: "
+                                       "its shape, name or values are wrong"));
     error = (AqError){0};
     assert_int_equal(aq_tensors_write("/nowhere/x", e + 1, 1, NULL, 0, &error),
                      AQ_IO);
+}
+
+/* Together: each alone could be written. */
+static void test_writer_refuses_what_is_too_much(void **state)
+{
+    (void)state;
+    enum { MANY = 20000 };
+    AqError error = {0};
+    AqTensorEntry huge[2];
+    for (int i = 0; i < 2; i++)
+        huge[i] = (AqTensorEntry){.name = i ? "a" : "b",
+                                  .type = AQ_STORED_U8,
+                                  .rank = 1,
+                                  .shape = {INT64_MAX},
+                                  .data = flags};
+    assert_int_equal(aq_tensors_write(path(), huge, 2, NULL, 0, &error),
+                     AQ_INTERNAL);
+    assert_non_null(strstr(error.text, "the tensors' size overflows"));
+    AqTensorEntry *many = calloc(MANY, sizeof *many);
+    char(*names)[501] = malloc(MANY * sizeof *names);
+    for (int i = 0; i < MANY; i++) {
+        snprintf(names[i], sizeof names[i], "%0500d", i);
+        many[i] = (AqTensorEntry){
+            .name = names[i], .type = AQ_STORED_F32, .data = some_floats};
+    }
+    error = (AqError){0};
+    assert_int_equal(aq_tensors_write(path(), many, MANY, NULL, 0, &error),
+                     AQ_UNSUPPORTED);
+    assert_non_null(
+        strstr(error.text, "the header would be longer than 8 MiB"));
+    free(names);
+    free(many);
 }
 
 int main(void)
@@ -253,6 +281,8 @@ int main(void)
         cmocka_unit_test(test_layout),
         cmocka_unit_test(test_shrinking),
         cmocka_unit_test(test_writer_refuses),
+        cmocka_unit_test(test_writer_refuses_what_is_too_much),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, aq_test_make_folder,
+                                  aq_test_remove_folder);
 }

@@ -235,6 +235,29 @@ static void test_bytes_are_known(void **state)
     aq_pool_free(pool);
 }
 
+static void test_an_interruption(void **state)
+{
+    (void)state;
+    const AqSampler sampler = {.steps = SAMPLER_STEPS};
+    const volatile int stop = 1;
+    AqError error = {0};
+    AqTask task = small_unet();
+    AqPool *pool = aq_test_pool(2);
+    AqMemory *weights = weights_of(&task);
+    AqProgramSettings settings = aq_test_settings();
+    AqGenerator *g = aq_generator_new(&task, &sampler, weights, pool, true,
+                                      &settings, &error);
+    AqSampleOptions options = {
+        .count = task.batch, .label = -1, .sampler = sampler};
+    float x[SAMPLES * 8 * 8 * 3];
+    assert_int_equal(aq_generate(g, &options, x, &stop, &error),
+                     AQ_INTERRUPTED);
+    assert_string_equal(error.text, "sampling was interrupted");
+    aq_generator_free(g);
+    aq_memory_free(weights);
+    aq_pool_free(pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,6 +265,7 @@ int main(void)
         cmocka_unit_test(test_weights_are_transformed_once),
         cmocka_unit_test(test_frugal_samples_are_the_same),
         cmocka_unit_test(test_bytes_are_known),
+        cmocka_unit_test(test_an_interruption),
     };
     return cmocka_run_group_tests(tests, aq_test_make_folder,
                                   aq_test_remove_folder);
