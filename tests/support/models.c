@@ -39,6 +39,25 @@ AqGraph *aq_test_training(const char *model, const AqSetting *settings, int n,
     return g;
 }
 
+AqGraph *aq_test_nano_step(void)
+{
+    const AqSetting nano[] = {{"channels", "16"}, {"mults", "1,2"},
+                              {"blocks", "1"},    {"groups", "4"},
+                              {"attention", "4"}, {"zero_init", "false"}};
+    return aq_test_training(
+        "ddpm_unet", nano, AQ_COUNT(nano),
+        (AqTask){.batch = 3, .height = 8, .width = 8, .channels = 3},
+        (AqOptimizer){.rate = {.base = 1e-3}, .ema = 0.99, .clip = 1});
+}
+
+AqGraph *aq_test_points_step(void)
+{
+    const AqSetting small[] = {{"width", "24"}, {"blocks", "2"}};
+    return aq_test_training("mlp2d", small, AQ_COUNT(small),
+                            (AqTask){.batch = 7, .channels = 2},
+                            (AqOptimizer){.rate = {.base = 1e-3}, .ema = 0.9});
+}
+
 bool aq_test_same_text(const AqGraph *a, const AqGraph *b)
 {
     AqText first = {0}, second = {0};

@@ -12,6 +12,9 @@ AqGraph *aq_test_kernels(const AqGraph *g, int level);
 /* The step of a model of the library; the task says all but that. */
 AqGraph *aq_test_training(const char *model, const AqSetting *settings, int n,
                           AqTask task, AqOptimizer optimizer);
+/* Small ones: a UNet with attention at 8x8, a network for points. */
+AqGraph *aq_test_nano_step(void);
+AqGraph *aq_test_points_step(void);
 /* Whether they print the same. */
 bool aq_test_same_text(const AqGraph *a, const AqGraph *b);
 
