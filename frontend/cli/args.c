@@ -202,6 +202,15 @@ int64_t aq_cli_bytes(AqCli *cli, const char *option)
     return (int64_t)value;
 }
 
+AqStatus aq_cli_refuse(AqCli *cli, const AqCliOption *options, int count,
+                       const char *why)
+{
+    for (int i = 0; i < count; i++)
+        if (aq_cli_given(cli, options[i].name))
+            aq_fail(&cli->error, AQ_BAD_INPUT, "--%s %s", options[i].name, why);
+    return cli->error.status;
+}
+
 int aq_cli_fail(AqCli *cli)
 {
     if (cli->error.status == AQ_OK)

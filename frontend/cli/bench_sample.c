@@ -89,14 +89,13 @@ static void print(const SampleBench *b)
 
 static AqStatus check_options(AqCli *cli)
 {
-    static const char *const others[] = {"steps", "kernels"};
-    for (int i = 0; i < AQ_COUNT(others); i++)
-        if (aq_cli_given(cli, others[i]))
-            return aq_fail(&cli->error, AQ_BAD_INPUT,
-                           "--%s is for the training step: leave it or "
-                           "--sample out",
-                           others[i]);
-    return AQ_OK;
+    static const AqCliOption others[] = {{"steps", NULL, NULL},
+                                         {"kernels", NULL, NULL},
+                                         {"min-snr", NULL, NULL},
+                                         AQ_CLI_TUNE_OPTION,
+                                         AQ_CLI_OPTIMIZER_OPTIONS};
+    return aq_cli_refuse(cli, others, AQ_COUNT(others),
+                         "is for the training step: leave it or --sample out");
 }
 
 AqStatus aq_cli_bench_sample(AqCli *cli, const AqTask *task,

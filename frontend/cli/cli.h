@@ -49,6 +49,9 @@ int64_t aq_cli_int(AqCli *cli, const char *option, int64_t otherwise,
 double aq_cli_real(AqCli *cli, const char *option, double otherwise, double min,
                    double max);
 int64_t aq_cli_bytes(AqCli *cli, const char *option); /* 8G, 300M; 0: none */
+/* Refuses each of these that was given: "--NAME " and `why`. */
+AqStatus aq_cli_refuse(AqCli *cli, const AqCliOption *options, int count,
+                       const char *why);
 /* Prints the error, if there is one: the exit status. */
 int aq_cli_fail(AqCli *cli);
 

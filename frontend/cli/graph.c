@@ -38,6 +38,24 @@ typedef struct Picture {
     double seconds;
 } Picture;
 
+/* Options of what comes after the stage would do nothing. */
+static AqStatus check_options(AqCli *cli, Stage stage)
+{
+    static const AqCliOption training[] = {AQ_CLI_PROCESS_OPTIONS,
+                                           AQ_CLI_OPTIMIZER_OPTIONS};
+    static const AqCliOption kernels[] = {{"level", NULL, NULL},
+                                          {"algorithm", NULL, NULL}};
+    if (stage == MODEL)
+        aq_cli_refuse(cli, training, AQ_COUNT(training),
+                      "is for the training step: leave it out, or give --stage "
+                      "training, optimized or kernels");
+    if (stage == MODEL || stage == TRAINING)
+        aq_cli_refuse(cli, kernels, AQ_COUNT(kernels),
+                      "is for passes: leave it out, or give --stage optimized "
+                      "or kernels");
+    return cli->error.status;
+}
+
 static AqStatus read_options(Picture *p)
 {
     AqCli *cli = p->cli;
@@ -49,6 +67,7 @@ static AqStatus read_options(Picture *p)
                        "say where the picture goes: --out graph.svg");
     p->stage =
         (Stage)aq_cli_choice(cli, "stage", MODEL, stages, AQ_COUNT(stages));
+    check_options(cli, p->stage);
     p->task.settings = p->settings;
     aq_cli_settings(cli, p->settings, &p->task.n_settings);
     aq_cli_shape(cli, &p->task);

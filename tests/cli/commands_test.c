@@ -151,10 +151,17 @@ static void test_bench_of_samples(void **state)
                                    "steps",      "step_s",  "sample_s",
                                    "gflops",     "peak_rss"};
     expect_numbers(numbers, AQ_COUNT(numbers));
-    aq_expect(1, NULL, "bench mlp2d --sample 3 --kernels");
-    assert_non_null(strstr(aq_complained(),
-                           "--kernels is for the training step: leave it or "
-                           "--sample out"));
+    const char *const others[] = {"steps 3",  "kernels",       "tune",
+                                  "lr 1e-3",  "optimizer sgd", "ema 0.9",
+                                  "warmup 5", "min-snr 5"};
+    for (int i = 0; i < AQ_COUNT(others); i++) {
+        char sentence[100];
+        snprintf(sentence, sizeof sentence,
+                 "aquatint: --%.*s is for the training step: leave it or "
+                 "--sample out\n",
+                 (int)strcspn(others[i], " "), others[i]);
+        aq_expect(1, sentence, "bench mlp2d --sample 3 --%s", others[i]);
+    }
     aq_expect(1, NULL, "bench mlp2d --sample 1001");
     assert_non_null(strstr(aq_complained(), "--sample 1001"));
 }

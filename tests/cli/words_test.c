@@ -104,6 +104,15 @@ static void test_words(void **state)
          "graph.gif: a picture's name ends in .dot, .svg or .png"},
         {"graph mlp2d --out no/where.svg", 1,
          "no/where.svg.dot: cannot write: No such file or directory"},
+        {"graph mlp2d --out graph.svg --ema 0.9", 1,
+         "--ema is for the training step: leave it out, or give --stage "
+         "training, optimized or kernels"},
+        {"graph mlp2d --stage model --out graph.svg --schedule cosine", 1,
+         "--schedule is for the training step: leave it out, or give --stage "
+         "training, optimized or kernels"},
+        {"graph mlp2d --stage training --out graph.svg --level 3", 1,
+         "--level is for passes: leave it out, or give --stage optimized or "
+         "kernels"},
         {"graph mlp2d --stage fused --out graph.svg", 1,
          "--stage fused: must be one of model, training, optimized, kernels"},
     };

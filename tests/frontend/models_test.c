@@ -229,55 +229,65 @@ static void expect_error(AqTask task, const char *wanted)
         fail_msg("\"%s\" does not say \"%s\"", error.text, wanted);
 }
 
+static const struct {
+    AqSetting set;
+    const char *wanted;
+} wrong_settings[] = {
+    {{"chanels", "64"},
+     "model ddpm_unet has no option \"chanels\"; did you mean "
+     "\"channels\"?"},
+    {{"in_channels", "4"},
+     "option in_channels=4: the pictures have 3 channels: leave it out, or "
+     "give "
+     "--channels 4"},
+    {{"channels", "6x"},
+     "option channels=6x: a whole number from 1 to 65536 is needed"},
+    {{"channels", "65537"},
+     "option channels=65537: a whole number from 1 to 65536 is needed"},
+    {{"channels", "0"},
+     "option channels=0: a whole number from 1 to 65536 is needed"},
+    {{"channels", "99999999999"},
+     "option channels=99999999999: a whole number from 1 to 65536"},
+    {{"channels", ""}, "option channels=: a whole number"},
+    {{"dropout", "1"}, "option dropout=1: a number from 0 to 0.99"},
+    {{"dropout", "nan"}, "option dropout=nan: a number from 0 to 0.99"},
+    {{"attention_mid", "maybe"},
+     "option attention_mid=maybe: yes or no is needed"},
+    {{"mults", "1,2,"},
+     "option mults=1,2,: a list of whole numbers from 1 to 1024, as 1,2,2,"
+     " is needed"},
+    {{"mults", "1,0"}, "option mults=1,0: a list of whole numbers from 1"},
+    {{"act", "tanh"},
+     "option act=tanh: one of silu|swish|gelu|relu|mish is needed"},
+    {{"act", "sil"}, "option act=sil: one of silu|"},
+    {{"mults", "1,1,1,1,1,1,1,1,1"}, "ddpm_unet: 9 levels, not 1 to 8"},
+    {{"attention_down", "1"}, "ddpm_unet: 1 flags of attention for 4 levels"},
+    {{"attention", "7"},
+     "option attention=7: 7 is none of the heights of the feature maps "
+     "here (32, 16, 8, 4)"},
+    {{"attention", "16,64"},
+     "option attention=16,64: 64 is none of the heights of the feature "
+     "maps here (32, 16, 8, 4)"},
+    {{"attention", "16,x"}, "option attention=16,x: a list of whole"},
+    {{"head_channels", "300"},
+     "ddpm_unet: a head of 300 channels does not fit into the 256 of level "
+     "1"},
+    {{"groups", "7"},
+     "group_norm: 128 channels are not a whole number of 7 groups in "
+     "scope down_blocks.0.resnets.0.norm1"},
+};
+
 static void wrong_settings_are_explained(void **state)
 {
     (void)state;
-    static const struct {
-        AqSetting set;
-        const char *wanted;
-    } cases[] = {
-        {{"chanels", "64"},
-         "model ddpm_unet has no option \"chanels\"; did you mean "
-         "\"channels\"?"},
-        {{"channels", "6x"},
-         "option channels=6x: a whole number from 1 to 65536 is needed"},
-        {{"channels", "65537"},
-         "option channels=65537: a whole number from 1 to 65536 is needed"},
-        {{"channels", "0"},
-         "option channels=0: a whole number from 1 to 65536 is needed"},
-        {{"channels", "99999999999"},
-         "option channels=99999999999: a whole number from 1 to 65536"},
-        {{"channels", ""}, "option channels=: a whole number"},
-        {{"dropout", "1"}, "option dropout=1: a number from 0 to 0.99"},
-        {{"dropout", "nan"}, "option dropout=nan: a number from 0 to 0.99"},
-        {{"attention_mid", "maybe"},
-         "option attention_mid=maybe: yes or no is needed"},
-        {{"mults", "1,2,"},
-         "option mults=1,2,: a list of whole numbers from 1 to 1024, as 1,2,2,"
-         " is needed"},
-        {{"mults", "1,0"}, "option mults=1,0: a list of whole numbers from 1"},
-        {{"act", "tanh"},
-         "option act=tanh: one of silu|swish|gelu|relu|mish is needed"},
-        {{"act", "sil"}, "option act=sil: one of silu|"},
-        {{"mults", "1,1,1,1,1,1,1,1,1"}, "ddpm_unet: 9 levels, not 1 to 8"},
-        {{"attention_down", "1"},
-         "ddpm_unet: 1 flags of attention for 4 levels"},
-        {{"attention", "7"},
-         "option attention=7: 7 is none of the heights of the feature maps "
-         "here (32, 16, 8, 4)"},
-        {{"attention", "16,64"},
-         "option attention=16,64: 64 is none of the heights of the feature "
-         "maps here (32, 16, 8, 4)"},
-        {{"attention", "16,x"}, "option attention=16,x: a list of whole"},
-        {{"head_channels", "300"},
-         "ddpm_unet: a head of 300 channels does not fit into the 256 of level "
-         "1"},
-        {{"groups", "7"},
-         "group_norm: 128 channels are not a whole number of 7 groups in "
-         "scope down_blocks.0.resnets.0.norm1"},
-    };
-    for (int i = 0; i < AQ_COUNT(cases); i++)
-        expect_error(ddpm(32, 3, &cases[i].set, 1), cases[i].wanted);
+    for (int i = 0; i < AQ_COUNT(wrong_settings); i++)
+        expect_error(ddpm(32, 3, &wrong_settings[i].set, 1),
+                     wrong_settings[i].wanted);
+}
+
+static void wrong_shapes_are_explained(void **state)
+{
+    (void)state;
     AqTask odd = ddpm(18, 3, NULL, 0);
     expect_error(odd, "pictures of 18x18 cannot be halved 3 times");
     AqTask patches = odd;
@@ -330,6 +340,7 @@ int main(void)
         cmocka_unit_test(mlp2d_is_for_points),
         cmocka_unit_test(options_can_be_read_back),
         cmocka_unit_test(wrong_settings_are_explained),
+        cmocka_unit_test(wrong_shapes_are_explained),
         cmocka_unit_test(sizes_of_attention_may_be_none),
         cmocka_unit_test(unknown_model_is_explained),
     };
