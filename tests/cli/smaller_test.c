@@ -94,6 +94,25 @@ static void test_a_size_that_the_model_needs(void **state)
               "time_units=4096 --verify-passes");
 }
 
+/* A model whose work depends on nothing that can be told. */
+static void test_what_nothing_makes_smaller(void **state)
+{
+    (void)state;
+    aq_shell("cat >fixed.c <<'END'\n"
+             "#include <aquatint.h>\n"
+             "AQ_MODEL(fixed, \"the same work for anything\")\n"
+             "{\n"
+             "    AqGraph *g = m->scope.graph;\n"
+             "    AqTensor a = aq_full(g, AQ_SHAPE(4096, 4096), 1);\n"
+             "    AqTensor sum = aq_sum(aq_matmul(aq_exp(a), a));\n"
+             "    AqTensor y = aq_linear(aq_sub(m->scope, \"to\"), m->x, 2);\n"
+             "    return aq_add(y, aq_scale(sum, 1e-12));\n"
+             "}\n"
+             "END\n");
+    aq_expect(1, " minutes, and nothing can be halved: choose a smaller model",
+              "bench fixed.c --size 0 --batch 1 --verify-passes");
+}
+
 /* Whoever calls the passes has no options to be told. */
 static void test_the_passes_alone(void **state)
 {
@@ -121,6 +140,7 @@ int main(void)
         cmocka_unit_test(test_a_training_step),
         cmocka_unit_test(test_samples),
         cmocka_unit_test(test_a_size_that_the_model_needs),
+        cmocka_unit_test(test_what_nothing_makes_smaller),
         cmocka_unit_test(test_the_passes_alone),
     };
     return cmocka_run_group_tests(tests, aq_program_setup, aq_program_teardown);

@@ -2,7 +2,9 @@
  * makes none of these; graphs written by hand may. */
 #include "codegen/codegen.h"
 
+#include <dlfcn.h>
 #include <setjmp.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -119,11 +121,31 @@ static void test_what_is_no_kernel(void **state)
     aq_graph_free(g);
 }
 
+/* The processor that OpenBLAS computes for is settled when it is loaded: here
+ * by a program that uses it as well. */
+static void test_blas_for_another_processor(void **state)
+{
+    (void)state;
+    const Case product = {
+        "%0, %1 {kind=\"contract\", algorithm=\"blas\", body={\n" A W
+        "    %2 = matmul %0, %1 : f32[8,32]\n    output y = %2\n  }}",
+        NULL};
+    setenv("OPENBLAS_CORETYPE", "Nehalem", 1);
+    setenv("OPENBLAS_NUM_THREADS", "1", 1);
+    assert_non_null(dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL));
+    AqGraph *g = graph_of(&product);
+    refuse(g, 6,
+           "algorithm blas: OpenBLAS was loaded before us, and for Nehalem "
+           "rather than Haswell: set OPENBLAS_CORETYPE=Haswell");
+    aq_graph_free(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kernels),
         cmocka_unit_test(test_what_is_no_kernel),
+        cmocka_unit_test(test_blas_for_another_processor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
