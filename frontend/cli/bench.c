@@ -21,11 +21,7 @@ static const AqCliOption options[] = {
 
 typedef struct Bench {
     AqCli *cli;
-    AqSession session;
-    AqModelFile model;
-    AqSetting settings[AQ_CLI_MOST_WORDS];
-    AqTask task;
-    AqTarget target;
+    AqCliStep step;
     AqPool *pool;
     AqMemory *memory;
     AqCompiled *program;
@@ -36,27 +32,18 @@ typedef struct Bench {
     double began, first, median, least, forward_flops, peak;
 } Bench;
 
-static AqStatus read_options(Bench *b, AqOptimizer *optimizer)
+static AqStatus read_options(Bench *b)
 {
     AqCli *cli = b->cli;
-    if (cli->n_words != 1)
-        return aq_fail(&cli->error, AQ_BAD_INPUT, "give one model");
-    b->task.settings = b->settings;
-    aq_cli_settings(cli, b->settings, &b->task.n_settings);
-    aq_cli_shape(cli, &b->task);
-    b->task.batch = (int)aq_cli_int(cli, "batch", 8, 1, 65536);
+    aq_cli_step_open(cli, &b->step);
+    b->step.task.batch = (int)aq_cli_int(cli, "batch", 8, 1, 65536);
     b->steps = (int)aq_cli_int(cli, "steps", 5, 1, 10000);
-    aq_cli_process(cli, &b->task.process);
-    aq_cli_optimizer(cli, 1000, optimizer);
-    if (cli->error.status || aq_cli_session(cli, &b->session) ||
-        aq_target_host(b->session.level, &b->target, &cli->error))
-        return cli->error.status;
-    return aq_model_open(cli->words[0], NULL, &b->model, &cli->error);
+    return cli->error.status;
 }
 
 static double forward_flops(Bench *b)
 {
-    AqGraph *graph = aq_forward_graph(&b->task, NULL, &b->cli->error);
+    AqGraph *graph = aq_forward_graph(&b->step.task, NULL, &b->cli->error);
     double flops = graph ? aq_graph_flops(graph) : 0;
     aq_graph_free(graph);
     return flops;
@@ -70,7 +57,7 @@ static void fill_inputs(Bench *b, const AqParamTable *params)
     int32_t *sample = aq_memory_find(b->memory, "sample", NULL);
     for (int64_t i = 0; x && i < bytes / 4; i++)
         x[i] = sinf((float)i);
-    for (int i = 0; sample && i < b->task.batch; i++)
+    for (int i = 0; sample && i < b->step.task.batch; i++)
         sample[i] = i;
     float *weights = aq_memory_find(b->memory, "weights", NULL);
     float *ema = aq_memory_find(b->memory, "ema", NULL);
@@ -99,23 +86,22 @@ static AqStatus tune(Bench *b, const AqGraph *graph,
                    error);
 }
 
-static AqStatus compile(Bench *b, const AqOptimizer *optimizer)
+static AqStatus compile(Bench *b)
 {
     AqError *error = &b->cli->error;
-    b->task.model = b->model.info;
-    aq_cli_suit(b->cli, &b->task);
-    if (aq_cli_check_verified(
-            b->cli, &(AqCliVerified){.task = b->task, .optimizer = optimizer}))
+    const AqOptimizer *optimizer = &b->step.optimizer;
+    if (aq_cli_check_verified(b->cli, &(AqCliVerified){.task = b->step.task,
+                                                       .optimizer = optimizer}))
         return error->status;
     b->forward_flops = forward_flops(b);
-    AqGraph *graph = aq_training_graph(&b->task, optimizer, NULL, error);
-    AqPoolOptions pool = {.threads = b->session.threads};
+    AqGraph *graph = aq_training_graph(&b->step.task, optimizer, NULL, error);
+    AqPoolOptions pool = {.threads = b->step.session.threads};
     b->pool = graph ? aq_pool_new(&pool, error) : NULL;
     b->memory = b->pool ? aq_memory_new(error) : NULL;
-    AqProgramSettings settings = {.target = b->target,
-                                  .compile = b->session.compile,
-                                  .passes = b->session.passes,
-                                  .memory_limit = b->session.memory_limit};
+    AqProgramSettings settings = {.target = b->step.target,
+                                  .compile = b->step.session.compile,
+                                  .passes = b->step.session.passes,
+                                  .memory_limit = b->step.session.memory_limit};
     if (b->memory && !tune(b, graph, &settings))
         b->program =
             aq_compiled_new(graph, b->memory, b->pool, &settings, error);
@@ -151,7 +137,8 @@ static AqStatus measure(Bench *b)
     b->median = seconds[b->steps / 2];
     b->least = seconds[0];
     free(seconds);
-    b->peak = aq_measure_fma_peak(aq_pool_threads(b->pool), b->target.level);
+    b->peak =
+        aq_measure_fma_peak(aq_pool_threads(b->pool), b->step.target.level);
     return AQ_OK;
 }
 
@@ -162,27 +149,24 @@ static void print_json(const Bench *b)
            "\"step_s\": %.4f, \"step_min_s\": %.4f, \"gflops\": %.1f, "
            "\"peak_gflops\": %.1f, \"first_step_s\": %.2f, \"peak_rss\": "
            "%lld}\n",
-           AQ_VERSION, b->model.info->name, b->task.batch,
-           aq_pool_threads(b->pool), b->target.cpu, (long long)b->parameters,
-           b->median, b->least, 3 * b->forward_flops / b->median / 1e9,
-           b->peak / 1e9, b->first, (long long)aq_peak_rss());
-}
-
-static double mebibytes(int64_t bytes)
-{
-    return (double)bytes / (1 << 20);
+           AQ_VERSION, b->step.model.info->name, b->step.task.batch,
+           aq_pool_threads(b->pool), b->step.target.cpu,
+           (long long)b->parameters, b->median, b->least,
+           3 * b->forward_flops / b->median / 1e9, b->peak / 1e9, b->first,
+           (long long)aq_peak_rss());
 }
 
 static void print_text(const Bench *b)
 {
     double rate = 3 * b->forward_flops / b->median;
     char size[64] = "points";
-    if (b->task.height > 0)
-        snprintf(size, sizeof size, "%dx%d", b->task.height, b->task.width);
+    if (b->step.task.height > 0)
+        snprintf(size, sizeof size, "%dx%d", b->step.task.height,
+                 b->step.task.width);
     printf("%s: %lld parameters, %s, channels %d, batch %d, %d threads, %s\n",
-           b->model.info->name, (long long)b->parameters, size,
-           b->task.channels, b->task.batch, aq_pool_threads(b->pool),
-           b->target.cpu);
+           b->step.model.info->name, (long long)b->parameters, size,
+           b->step.task.channels, b->step.task.batch, aq_pool_threads(b->pool),
+           b->step.target.cpu);
     printf("step          %.4f s (median of %d; least %.4f s)\n", b->median,
            b->steps, b->least);
     printf("work          %.1f GFLOP/s, %.0f %% of the FMA peak of %.1f\n",
@@ -191,25 +175,23 @@ static void print_text(const Bench *b)
     const AqPlan *plan = aq_compiled_plan(b->program);
     printf("memory        %.0f MiB at most, code and compiler included\n",
            (double)aq_peak_rss() / (1 << 20));
-    printf(
-        "planned       %.1f MiB: arrays %.1f, arena %.1f (%.2f of what is "
-        "alive at once), scratch %.1f\n",
-        mebibytes(aq_memory_bytes(b->memory) + aq_compiled_bytes(b->program)),
-        mebibytes(aq_memory_bytes(b->memory)), mebibytes(plan->arena_bytes),
-        (double)plan->arena_bytes / (double)AQ_MAX(plan->live_bytes, 1),
-        mebibytes(aq_compiled_scratch(b->program)));
+    printf("planned       %.1f MiB: arrays %.1f, arena %.1f (%.2f of what is "
+           "alive at once), scratch %.1f\n",
+           aq_cli_mebibytes(aq_memory_bytes(b->memory) +
+                            aq_compiled_bytes(b->program)),
+           aq_cli_mebibytes(aq_memory_bytes(b->memory)),
+           aq_cli_mebibytes(plan->arena_bytes),
+           (double)plan->arena_bytes / (double)AQ_MAX(plan->live_bytes, 1),
+           aq_cli_mebibytes(aq_compiled_scratch(b->program)));
 }
 
 static int bench(AqCli *cli)
 {
-    AqOptimizer optimizer;
     Bench b = {.cli = cli, .began = aq_seconds()};
-    AqStatus status = read_options(&b, &optimizer);
+    AqStatus status = read_options(&b);
     if (!status && aq_cli_given(cli, "sample")) {
-        b.task.model = b.model.info;
-        aq_cli_suit(cli, &b.task);
-        aq_cli_bench_sample(cli, &b.task, &b.session, &b.target);
-    } else if (!status && !compile(&b, &optimizer) && !measure(&b)) {
+        aq_cli_bench_sample(cli, &b.step.task, &b.step.session, &b.step.target);
+    } else if (!status && !compile(&b) && !measure(&b)) {
         if (aq_cli_given(cli, "json"))
             print_json(&b);
         else
@@ -222,7 +204,7 @@ static int bench(AqCli *cli)
     aq_memory_free(b.memory);
     aq_pool_free(b.pool);
     aq_arena_free(b.choices);
-    aq_model_close(&b.model);
+    aq_cli_step_close(&b.step);
     return aq_cli_fail(cli);
 }
 

@@ -143,6 +143,20 @@ void aq_cli_optimizer(AqCli *cli, double total_steps, AqOptimizer *optimizer);
 void aq_cli_print_process(const AqProcess *process);
 void aq_cli_print_optimizer(const AqOptimizer *optimizer);
 
+/* step.c: a training step that a command looks at, without data */
+typedef struct AqCliStep {
+    AqSession session;
+    AqModelFile model;
+    AqSetting settings[AQ_CLI_MOST_WORDS];
+    AqTask task; /* of batch 1 */
+    AqOptimizer optimizer;
+    AqTarget target;
+} AqCliStep;
+/* Of the one model that the command names; in any case to be closed. */
+AqStatus aq_cli_step_open(AqCli *cli, AqCliStep *step);
+void aq_cli_step_close(AqCliStep *step);
+double aq_cli_mebibytes(int64_t bytes);
+
 /* smaller.c: refuses --verify-passes where it would take too long, and names
  * what does not.  What the passes would see: a training step, samples, both. */
 typedef struct AqCliVerified {

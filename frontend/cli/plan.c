@@ -16,12 +16,7 @@ static const AqCliOption options[] = {
 
 typedef struct Planning {
     AqCli *cli;
-    AqSession session;
-    AqModelFile model;
-    AqSetting settings[AQ_CLI_MOST_WORDS];
-    AqTask task;
-    AqOptimizer optimizer;
-    AqTarget target;
+    AqCliStep step;
     AqPool *pool;
     AqSpeed speed; /* of this machine */
     int batches[MOST_BATCHES];
@@ -52,32 +47,19 @@ static AqStatus read_batches(Planning *p)
 
 static AqStatus read_options(Planning *p)
 {
-    AqCli *cli = p->cli;
-    if (cli->n_words != 1)
-        return aq_fail(&cli->error, AQ_BAD_INPUT, "give one model");
-    p->task.settings = p->settings;
-    aq_cli_settings(cli, p->settings, &p->task.n_settings);
-    aq_cli_shape(cli, &p->task);
-    aq_cli_process(cli, &p->task.process);
-    aq_cli_optimizer(cli, 1000, &p->optimizer);
-    if (cli->error.status || read_batches(p) ||
-        aq_cli_session(cli, &p->session) ||
-        aq_target_host(p->session.level, &p->target, &cli->error) ||
-        aq_model_open(cli->words[0], NULL, &p->model, &cli->error))
-        return cli->error.status;
-    p->task.model = p->model.info;
-    p->task.batch = p->batches[0];
-    aq_cli_suit(cli, &p->task);
-    AqPoolOptions pool = {.threads = p->session.threads};
-    p->pool = aq_pool_new(&pool, &cli->error);
-    return cli->error.status;
+    AqError *error = &p->cli->error;
+    if (aq_cli_step_open(p->cli, &p->step) || read_batches(p))
+        return error->status;
+    AqPoolOptions pool = {.threads = p->step.session.threads};
+    p->pool = aq_pool_new(&pool, error);
+    return error->status;
 }
 
 static void measure_machine(Planning *p)
 {
     int threads = aq_pool_threads(p->pool);
-    p->speed = aq_speed_of(&p->target);
-    p->speed.flops = aq_measure_fma_peak(threads, p->target.level);
+    p->speed = aq_speed_of(&p->step.target);
+    p->speed.flops = aq_measure_fma_peak(threads, p->step.target.level);
     p->speed.bytes = aq_measure_triad(threads);
 }
 
@@ -99,21 +81,17 @@ static double seconds_of(const Planning *p, const AqCompiled *program,
     return sum;
 }
 
-static double mebibytes(int64_t bytes)
-{
-    return (double)bytes / (1 << 20);
-}
-
 static void print_line(const Planning *p, int batch, const AqCompiled *program)
 {
     const AqPlan *plan = aq_compiled_plan(program);
     int64_t needed = aq_compiled_needed(program);
-    int64_t limit = p->session.memory_limit;
+    int64_t limit = p->step.session.memory_limit;
     double seconds = seconds_of(p, program, false);
     printf(
         "%6d %9.1f %9.1f %9.1f %7.2f %9.4f %8.1f %7.1f%s\n", batch,
-        mebibytes(needed), mebibytes(needed - aq_compiled_bytes(program)),
-        mebibytes(plan->arena_bytes),
+        aq_cli_mebibytes(needed),
+        aq_cli_mebibytes(needed - aq_compiled_bytes(program)),
+        aq_cli_mebibytes(plan->arena_bytes),
         plan->live_bytes ? (double)plan->arena_bytes / (double)plan->live_bytes
                          : 1,
         seconds, batch / seconds, 100 * seconds_of(p, program, true) / seconds,
@@ -123,16 +101,17 @@ static void print_line(const Planning *p, int batch, const AqCompiled *program)
 static AqStatus plan_batch(Planning *p, int batch)
 {
     AqError *error = &p->cli->error;
-    AqTask task = p->task;
+    AqTask task = p->step.task;
     task.batch = batch;
     if (aq_cli_check_verified(
-            p->cli, &(AqCliVerified){.task = task, .optimizer = &p->optimizer}))
+            p->cli,
+            &(AqCliVerified){.task = task, .optimizer = &p->step.optimizer}))
         return error->status;
-    AqProgramSettings settings = {.target = p->target,
-                                  .passes = p->session.passes,
-                                  .memory_limit = p->session.memory_limit,
+    AqProgramSettings settings = {.target = p->step.target,
+                                  .passes = p->step.session.passes,
+                                  .memory_limit = p->step.session.memory_limit,
                                   .plan_only = true};
-    AqGraph *graph = aq_training_graph(&task, &p->optimizer, NULL, error);
+    AqGraph *graph = aq_training_graph(&task, &p->step.optimizer, NULL, error);
     AqMemory *memory = graph ? aq_memory_new(error) : NULL;
     AqCompiled *program =
         memory ? aq_compiled_new(graph, memory, p->pool, &settings, error)
@@ -147,9 +126,9 @@ static AqStatus plan_batch(Planning *p, int batch)
 
 static void print_head(const Planning *p)
 {
-    printf("%s, %d threads, %s: %.0f GFLOP/s, %.1f GB/s\n", p->model.info->name,
-           aq_pool_threads(p->pool), p->target.cpu, p->speed.flops / 1e9,
-           p->speed.bytes / 1e9);
+    printf("%s, %d threads, %s: %.0f GFLOP/s, %.1f GB/s\n",
+           p->step.model.info->name, aq_pool_threads(p->pool),
+           p->step.target.cpu, p->speed.flops / 1e9, p->speed.bytes / 1e9);
     printf("%6s %9s %9s %9s %7s %9s %8s %7s\n", "batch", "MiB", "arrays",
            "arena", "/bound", "s/step", "per s", "twice %");
 }
@@ -164,7 +143,7 @@ static int plan(AqCli *cli)
             fflush(stdout);
     }
     aq_pool_free(p.pool);
-    aq_model_close(&p.model);
+    aq_cli_step_close(&p.step);
     return aq_cli_fail(cli);
 }
 
