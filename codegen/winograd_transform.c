@@ -5,8 +5,11 @@
  *   columns i, j equal or opposite in every row: x_i + x_j and x_i - x_j are
  *     made once and take their place;
  *   rows i, j equal in some columns and opposite in the others: what they share
- *     is p +- q, with p from the equal columns and q from the opposite ones. */
+ *     is p +- f q, with p from the equal columns and f q from the opposite ones,
+ *     so that the multiplication by f goes with the additions. */
 #include "codegen/winograd.h"
+
+#include <math.h>
 
 enum { MOST = 6 };
 
@@ -74,17 +77,32 @@ static LLVMValueRef add_times(AqEmit *e, LLVMValueRef sum, double factor,
                : LLVMBuildFMul(e->builder, value, by, "");
 }
 
-/* The row's product with x, over the columns that `take` marks; plain ones
- * first, so that they need no multiplication. */
-static LLVMValueRef row_sum(AqEmit *e, const Matrix *m, int row,
+/* The row's product with x / factor, over the columns that `take` marks; plain
+ * ones first, so that they need no multiplication. */
+static LLVMValueRef row_sum(AqEmit *e, const Matrix *m, int row, double factor,
                             LLVMValueRef *x, const bool *take)
 {
     LLVMValueRef sum = NULL;
     for (int plain = 1; plain >= 0; plain--)
-        for (int j = 0; j < m->columns; j++)
-            if (take[j] && (m->at[row][j] == 1) == (plain == 1))
-                sum = add_times(e, sum, m->at[row][j], x[j]);
+        for (int j = 0; j < m->columns; j++) {
+            double value = m->at[row][j] / factor;
+            if (take[j] && (value == 1) == (plain == 1))
+                sum = add_times(e, sum, value, x[j]);
+        }
     return sum;
+}
+
+/* What all of the row's marked columns may be divided by: the least of them, so
+ * that one becomes plain. */
+static double common_factor(const Matrix *m, int row, const bool *take)
+{
+    double least = 0;
+    for (int j = 0; j < m->columns; j++) {
+        double value = m->at[row][j];
+        if (take[j] && value != 0 && (least == 0 || fabs(value) < fabs(least)))
+            least = value;
+    }
+    return least;
 }
 
 static bool are_opposite(double a, double b)
@@ -153,16 +171,17 @@ static void apply(AqEmit *e, const Matrix *matrix, LLVMValueRef *x,
                 continue;
             for (int c = 0; c < m.columns; c++)
                 even[c] = !odd[c];
-            LLVMValueRef p = row_sum(e, &m, i, x, even);
-            LLVMValueRef q = row_sum(e, &m, i, x, odd);
-            y[i] = LLVMBuildFAdd(e->builder, p, q, "");
-            y[j] = LLVMBuildFSub(e->builder, p, q, "");
+            double factor = common_factor(&m, i, odd);
+            LLVMValueRef p = row_sum(e, &m, i, 1, x, even);
+            LLVMValueRef q = row_sum(e, &m, i, factor, x, odd);
+            y[i] = add_times(e, p, factor, q);
+            y[j] = add_times(e, p, -factor, q);
             done[i] = done[j] = true;
         }
         for (int c = 0; c < m.columns; c++)
             all[c] = true;
         if (!done[i])
-            y[i] = row_sum(e, &m, i, x, all);
+            y[i] = row_sum(e, &m, i, 1, x, all);
     }
 }
 
