@@ -2,12 +2,13 @@
 """Ours beside PyTorch (and JAX): the same networks, the same steps, on this machine in turn.
 
     python3 compare.py PROGRAM [--rows nano,tiny,ddpm-cifar,dit-s2,sample] [--modes eager,channels-last,compile,bf16]
-                       [--rounds 3] [--steps 5] [--threads 2] [--no-jax]
+                       [--rounds 3] [--steps 5] [--threads 2] [--level 3|4] [--no-jax]
 
 PROGRAM is the built `aquatint`.  Rows: a full training step (noise, q_sample, forward, loss, backward, clipping, AdamW,
 EMA) of the DDPM UNet in three sizes and of DiT-S/2, at batch 8; `sample`: 16 pictures of ddpm-cifar by 50 steps of DDIM.
 Modes are PyTorch's: fp32 eager, channels last, compiled, and eager with bfloat16 autocast; the first of them is also that
 of first steps and memory.  torch must be importable (and diffusers for dit-s2); without jax its column is left out.
+--level 3 holds both sides to AVX2: ours, and ATen, oneDNN and MKL beneath PyTorch (XLA under JAX, too).
 
 In each round every side runs once, a process of its own, one after the other, so that a machine whose speed drifts slows
 all alike; figures are medians over the rounds.  Prints tables in Markdown, with the date, the processor, and the command.
@@ -35,12 +36,16 @@ UNET = {  # what pytorch_unet.py builds, as options of models/ddpm_unet.c
 ROWS = [*UNET, "dit-s2", "sample"]
 MODES = {"eager": [], "channels-last": ["--channels-last"], "compile": ["--compile"], "bf16": ["--bf16"]}
 BATCH, SAMPLES, SAMPLE_STEPS = 8, 16, 50
+HELD = {  # what holds the peers to a level of instructions, as the environment of their processes
+    3: {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "XLA_FLAGS": "--xla_cpu_max_isa=AVX2"},
+}
 
 
 # ---- both sides of a row, as command lines ----
 
 def ours(a, row):
-    threads = ["--threads", str(a.threads), "--json"]
+    threads = ["--threads", str(a.threads), "--json", *(["--level", str(a.level)] if a.level else [])]
     if row == "sample":
         return [a.program, "bench", "ddpm_unet", *UNET["ddpm-cifar"], "--batch", str(SAMPLES), "--sample",
                 str(a.sample_steps), *threads]
@@ -104,8 +109,9 @@ def measure(a, row):
         cache = Path(cache)
         for _ in range(a.rounds):
             for side, list_of in results.items():
-                list_of.append(run_ours(a, row, cache) if side == "ours" else run(jax(a, row)) if side == "jax" else
-                               run(peer(a, row, side), TORCHINDUCTOR_CACHE_DIR=cache / side))
+                list_of.append(run_ours(a, row, cache) if side == "ours" else
+                               run(jax(a, row), **HELD.get(a.level, {})) if side == "jax" else
+                               run(peer(a, row, side), **HELD.get(a.level, {}), TORCHINDUCTOR_CACHE_DIR=cache / side))
     return {side: medians(list_of) for side, list_of in results.items()}
 
 
@@ -196,6 +202,7 @@ def main():
     ap.add_argument("--steps", type=int, default=5, help="timed in each process")
     ap.add_argument("--sample-steps", type=int, default=SAMPLE_STEPS)
     ap.add_argument("--threads", type=int, default=2)
+    ap.add_argument("--level", type=int, choices=[3, 4], help="3: all sides held to AVX2 (4 is for ours alone)")
     ap.add_argument("--no-jax", dest="jax", action="store_false", help="leave its column out")
     a = ap.parse_args()
     if a.jax and importlib.util.find_spec("jax") is None:
