@@ -14,6 +14,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Parts of a concat that lie apart (plan_late.c): that share of it.  Where the
+ * arena takes more than TIGHT percent of what is alive, larger ones may, too:
+ * the room between the others is then in fewer pieces. */
+enum { SHARE = 1024, LARGER_SHARE = 256, TIGHT = 105 };
+
 static const AqNode *node_of(const Planner *p, AqId id)
 {
     return aq_node(p->g, id);
@@ -387,7 +392,8 @@ static void place_all(Planner *p)
     p->plan->bases[0].bytes = p->plan->arena_bytes;
 }
 
-AqPlan *aq_plan(const AqGraph *graph, const AqNeeds *needs, AqError *error)
+static AqPlan *plan_apart(const AqGraph *graph, const AqNeeds *needs, int share,
+                          AqError *error)
 {
     AqArena *arena = aq_arena_new(), *scratch = aq_arena_new();
     AqPlan *plan = arena ? AQ_NEW(arena, AqPlan) : NULL;
@@ -400,6 +406,7 @@ AqPlan *aq_plan(const AqGraph *graph, const AqNeeds *needs, AqError *error)
     *plan = (AqPlan){.arena = arena, .graph = graph};
     Planner p = {.g = graph,
                  .needs = needs,
+                 .share = share,
                  .plan = plan,
                  .scratch = scratch,
                  .error = error};
@@ -412,6 +419,17 @@ AqPlan *aq_plan(const AqGraph *graph, const AqNeeds *needs, AqError *error)
         return plan;
     aq_arena_free(arena);
     return NULL;
+}
+
+AqPlan *aq_plan(const AqGraph *graph, const AqNeeds *needs, AqError *error)
+{
+    AqPlan *plan = plan_apart(graph, needs, SHARE, error);
+    if (!plan || plan->arena_bytes <= plan->live_bytes / 100 * TIGHT)
+        return plan;
+    AqPlan *other = plan_apart(graph, needs, LARGER_SHARE, error);
+    bool better = other && other->arena_bytes < plan->arena_bytes;
+    aq_plan_free(better || !other ? plan : other);
+    return better || !other ? other : plan;
 }
 
 void aq_plan_free(AqPlan *plan)

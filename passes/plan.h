@@ -38,6 +38,7 @@ typedef struct Planner {
     int *step_of; /* kernel node -> its step */
     AqBlock *blocks;
     int n_blocks, blocks_capacity;
+    int share; /* a part of a concat is late where it is at most 1/share */
     LatePart *late;
     int n_late;
     int *first_late; /* concat -> its first in `late`; -1: it has none */

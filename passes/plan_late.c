@@ -4,10 +4,9 @@
  * between them is room for others until then.  Small parts that are written
  * early would cut that room into pieces (gradients of biases between those of
  * matrices, which are put off): so they lie elsewhere, and are copied before
- * the first kernel that reads the concat. */
+ * the first kernel that reads the concat.  How small they are is for plan.c to
+ * say. */
 #include "passes/plan.h"
-
-enum { SMALL = 1024 }; /* a part is: the concat over this */
 
 static const AqNode *node_of(const Planner *p, AqId id)
 {
@@ -24,7 +23,7 @@ static AqId behind_reshapes(const Planner *p, AqId id)
 static bool is_late(const Planner *p, AqId concat, AqId part)
 {
     int64_t bytes = aq_bytes(&node_of(p, part)->type);
-    return bytes <= aq_bytes(&node_of(p, concat)->type) / SMALL &&
+    return bytes <= aq_bytes(&node_of(p, concat)->type) / p->share &&
            node_of(p, behind_reshapes(p, part))->op == AQ_OP_result;
 }
 
