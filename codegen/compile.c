@@ -41,6 +41,7 @@ typedef struct Kernel {
 
 struct AqCodePlan {
     AqArena *arena; /* lives as long as the code */
+    AqGraph *parts; /* what leaves are compiled from lies in its arena */
     AqText identity;
     Unit *units;
     int n_units, capacity;
@@ -66,6 +67,13 @@ struct AqCode {
 AqArena *aq_code_plan_arena(AqCodePlan *plan)
 {
     return plan->arena;
+}
+
+AqGraph *aq_code_plan_graph(AqCodePlan *plan)
+{
+    if (!plan->parts)
+        plan->parts = aq_graph_new();
+    return plan->parts ? aq_graph_body(plan->parts) : NULL;
 }
 
 static bool grow_units(AqCodePlan *plan)
@@ -339,6 +347,7 @@ static void free_plan(AqCodePlan *plan)
         free(plan->units[i].object);
     }
     free(plan->units);
+    aq_graph_free(plan->parts);
     aq_text_free(&plan->identity);
 }
 

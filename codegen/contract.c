@@ -141,19 +141,38 @@ AqStatus aq_contract_link_micros(AqCodePlan *plan, const AqMicroKey *like,
     return AQ_OK;
 }
 
+/* All that the leaf's code depends on. */
+static void epilogue_key(const AqStoreCode *code, AqText *key)
+{
+    const AqSums *sums = &code->sums;
+    int64_t numbers[] = {code->contraction, code->n_inputs, code->columns,
+                         sums->count,       sums->rows,     sums->width};
+    aq_text_bytes(key, numbers, sizeof numbers);
+    for (int i = 0; i < sums->count; i++) {
+        const AqSum *sum = &sums->of[i];
+        int64_t more[] = {sum->op, sum->value, sum->row};
+        aq_text_bytes(key, more, sizeof more);
+    }
+    aq_body_key(code->body, key);
+}
+
 static AqStatus link_epilogue(AqCodePlan *plan, const AqContractKernel *k,
                               int64_t columns, size_t offset, AqError *error)
 {
     AqStoreCode *code = AQ_NEW(aq_code_plan_arena(plan), AqStoreCode);
-    if (!code)
+    const AqId *ids;
+    const AqGraph *body = aq_body_epilogue(plan, k->kernel->body, k->id, &ids);
+    if (!code || !body)
         return aq_no_memory(error, sizeof *code);
-    *code = (AqStoreCode){.body = k->kernel->body,
-                          .contraction = k->id,
+    *code = (AqStoreCode){.body = body,
+                          .contraction = ids[k->id],
                           .n_inputs = k->kernel->node->n_inputs,
                           .columns = columns,
                           .sums = k->sums};
+    for (int i = 0; i < code->sums.count; i++)
+        code->sums.of[i].value = ids[k->sums.of[i].value];
     AqText key = {0};
-    aq_kernel_key(k->kernel, &key);
+    epilogue_key(code, &key);
     int unit = aq_code_plan_unit(plan, "store", key.data, key.length,
                                  aq_emit_tile_store, code);
     aq_text_free(&key);
@@ -177,13 +196,13 @@ AqStatus aq_contract_link_evaluate(AqCodePlan *plan, const AqContractKernel *k,
                                    int which, size_t offset, AqError *error)
 {
     AqOperandCode *code = AQ_NEW(aq_code_plan_arena(plan), AqOperandCode);
-    if (!code)
+    const AqGraph *body =
+        aq_body_operand(plan, k->kernel->body, k->node->inputs[which]);
+    if (!code || !body)
         return aq_no_memory(error, sizeof *code);
-    *code = (AqOperandCode){.body = k->kernel->body,
-                            .node = k->node->inputs[which]};
+    *code = (AqOperandCode){.body = body, .node = body->outputs[0].node};
     AqText key = {0};
-    aq_text_printf(&key, "operand %d ", which);
-    aq_kernel_key(k->kernel, &key);
+    aq_body_key(body, &key);
     int unit = aq_code_plan_unit(plan, "operand", key.data, key.length,
                                  aq_emit_evaluate, code);
     aq_text_free(&key);

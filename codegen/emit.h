@@ -69,10 +69,22 @@ AqStatus aq_code_plan_c_stage(AqCodePlan *plan, AqTaskFn *run,
  * stage made last. */
 AqStatus aq_code_plan_link(AqCodePlan *plan, size_t offset, int unit);
 AqArena *aq_code_plan_arena(AqCodePlan *plan);
+/* An empty graph that lives as long as the plan, or NULL. */
+AqGraph *aq_code_plan_graph(AqCodePlan *plan);
 
 /* key.c: body, attributes and types of a kernel as bytes; equal bytes, equal
  * meaning.  Scopes and source places are left out. */
 void aq_kernel_key(const AqKernel *kernel, AqText *key);
+void aq_body_key(const AqGraph *body, AqText *key);
+
+/* ---- part.c: NULL when memory ends ---- */
+
+/* Node `id` of the body and what it is made of: the only output. */
+const AqGraph *aq_body_operand(AqCodePlan *plan, const AqGraph *body, AqId id);
+/* What the body makes of node `id`, which becomes the input `tile`; outputs as
+ * the body's.  (*ids)[node of the body]: the node there, or AQ_NO_NODE. */
+const AqGraph *aq_body_epilogue(AqCodePlan *plan, const AqGraph *body, AqId id,
+                                const AqId **ids);
 
 /* Where a workspace begins: its layout has 64 bytes more than are used. */
 static inline float *aq_aligned(void *buffer)

@@ -64,6 +64,11 @@ static void add_body(AqText *key, const AqGraph *body)
         add_int(key, body->outputs[i].node);
 }
 
+void aq_body_key(const AqGraph *body, AqText *key)
+{
+    add_body(key, body);
+}
+
 void aq_kernel_key(const AqKernel *kernel, AqText *key)
 {
     /* the numbers of the kernel's own inputs do not matter, only how many */
