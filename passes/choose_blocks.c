@@ -180,12 +180,13 @@ static Blocks cheapest(const Shape *s, const AqTarget *target)
                      .target = target,
                      .best = {rows, columns, TERMS, 1},
                      .least = -1};
-    for (int64_t i = 1; i <= tiles; i++) {
-        if (i > 1 && aq_ceil_div(tiles, i) == aq_ceil_div(tiles, i - 1))
-            continue;
+    /* every height once: of large images there are millions of tiles */
+    for (int64_t high = tiles; high > 0;) {
         for (int64_t j = 1; j <= strips; j++)
-            try_blocks(&search, aq_ceil_div(tiles, i) * rows,
-                       aq_ceil_div(strips, j) * columns);
+            try_blocks(&search, high * rows, aq_ceil_div(strips, j) * columns);
+        if (high == 1)
+            break;
+        high = aq_ceil_div(tiles, aq_ceil_div(tiles, high - 1));
     }
     return search.best;
 }
