@@ -372,6 +372,7 @@ AqCode *aq_compile(const AqGraph *graph, const AqId *kernels, int count,
     compile(&plan, code, graph, kernels, count, &own);
     free_plan(&plan);
     malloc_trim(0); /* what LLVM freed, before the arrays are touched */
+    aq_llvm_rest();
     code->statistics.kernels = count;
     code->statistics.seconds = aq_seconds() - start;
     if (own.status) {

@@ -317,6 +317,9 @@ void aq_expr_store(AqExpr *x, LLVMValueRef base, AqIndex offset,
 /* ---- object.c ---- */
 
 void aq_llvm_start(void); /* once for the process; any thread */
+/* Nothing is compiled for now: LLVM's code leaves the resident memory, some 50
+ * MB, until it is called again. */
+void aq_llvm_rest(void);
 /* LLVM's description of the target costs as much as a small unit: one for each
  * thread that compiles, kept from unit to unit. */
 typedef struct AqMachines AqMachines;

@@ -11,9 +11,12 @@
 #include <llvm-c/Target.h>
 #include <llvm-c/Transforms/PassBuilder.h>
 
+#include <link.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* From 18 on, instcombine stops the process where it needs a second round. */
 #if LLVM_VERSION_MAJOR >= 18
@@ -56,6 +59,36 @@ void aq_llvm_start(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, initialise_llvm);
+}
+
+/* Whole pages of the segments that hold code, if LLVM's is among them.  Nobody
+ * writes there, so they can be read from the file again. */
+static int drop_code(struct dl_phdr_info *info, size_t size, void *context)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t wanted = *(const uintptr_t *)context;
+    (void)size;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
+        uintptr_t from = info->dlpi_addr + segment->p_vaddr;
+        uintptr_t to = from + segment->p_filesz;
+        bool code = segment->p_type == PT_LOAD && segment->p_flags & PF_X &&
+                    !(segment->p_flags & PF_W);
+        if (!code || wanted < from || wanted >= to)
+            continue;
+        from = (from + page - 1) / page * page;
+        to = to / page * page;
+        if (from < to)
+            madvise((void *)from, to - from, MADV_DONTNEED);
+        return 1;
+    }
+    return 0;
+}
+
+void aq_llvm_rest(void)
+{
+    uintptr_t inside = (uintptr_t)LLVMTargetMachineEmitToMemoryBuffer;
+    dl_iterate_phdr(drop_code, &inside);
 }
 
 static LLVMTargetMachineRef make_machine(const AqTarget *target, AqError *error)
