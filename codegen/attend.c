@@ -5,6 +5,8 @@
 
 enum {
     FEW_TASKS = 24,     /* smaller pieces are taken rather than fewer tasks */
+    FEW_HEADS = 8,      /* from here on a task may take a whole head */
+    MOST_OWN = 512,     /* tokens of one that does */
     MOST_QUERIES = 256, /* of a forward task */
 };
 
@@ -159,33 +161,53 @@ static int64_t place_in_work(int64_t *floats, int64_t count)
     return at;
 }
 
-/* Two panels of `tokens` tokens, and room to read past the last rows. */
-static int64_t place_sides(AqAttend *a, int64_t tokens)
+/* Of `heads` heads, two panels of `tokens` tokens, and room to read past the
+ * last rows. */
+static int64_t place_sides(AqAttend *a, int64_t heads, int64_t tokens)
 {
-    int64_t floats = 0, heads = a->batch * a->heads;
+    int64_t floats = 0;
     for (int i = 0; i < 2; i++)
         a->side_at[i] = place_in_work(&floats, heads * tokens * a->panel);
     place_in_work(&floats, a->tile * a->panel);
     return floats;
 }
 
-/* These return the floats of the workspace. */
-static int64_t set_forward(AqAttend *a)
+/* A task makes panels faster than a stage, which goes through memory; but many
+ * tasks of one head would make them again. */
+static bool has_own_panels(const AqAttend *a)
+{
+    return a->batch * a->heads >= FEW_HEADS && a->queries <= MOST_OWN &&
+           a->keys <= MOST_OWN;
+}
+
+/* Shares of one side's blocks, about `wanted` tasks a head. */
+static void set_splits(AqAttend *a, int64_t tokens, int64_t wanted)
+{
+    int64_t blocks = aq_ceil_div(tokens, a->along);
+    a->per_split = aq_ceil_div(blocks, AQ_MIN(wanted, blocks));
+    a->splits = aq_ceil_div(blocks, a->per_split);
+}
+
+static void set_forward(AqAttend *a)
 {
     int64_t strips =
         AQ_MIN(aq_ceil_div(a->queries, a->width), MOST_QUERIES / a->width);
     int64_t heads = a->batch * a->heads;
+    a->own = has_own_panels(a);
+    if (a->own)
+        strips = 1;
     while (strips > 1 &&
            heads * aq_ceil_div(a->queries, strips * a->width) < FEW_TASKS)
         strips /= 2;
     a->along = strips * a->width;
     a->across = fewer_rows(96, a->depth, 256);
+    set_splits(a, a->queries, a->own ? 1 : INT64_MAX);
     a->side[0] = AQ_K;
     a->side[1] = AQ_V;
-    return place_sides(a, a->keys);
+    a->panel_floats = place_sides(a, a->own ? 1 : heads, a->keys);
 }
 
-static int64_t set_backward(const AqTarget *target, AqAttend *a)
+static void set_backward(const AqTarget *target, AqAttend *a)
 {
     int64_t strips =
         AQ_MIN(aq_ceil_div(a->keys, a->width), AQ_MOST_SCORES / a->width);
@@ -195,13 +217,12 @@ static int64_t set_backward(const AqTarget *target, AqAttend *a)
         strips /= 2;
     a->along = strips * a->width;
     a->across = fewer_rows(96, a->depth, 256);
-    int64_t blocks = aq_ceil_div(a->keys, a->along);
-    int64_t wanted = aq_ceil_div(FEW_TASKS, heads);
-    a->per_split = aq_ceil_div(blocks, AQ_MIN(wanted, blocks));
-    a->splits = aq_ceil_div(blocks, a->per_split);
+    a->own = has_own_panels(a);
+    set_splits(a, a->keys, a->own ? 1 : aq_ceil_div(FEW_TASKS, heads));
     a->side[0] = AQ_Q;
     a->side[1] = AQ_DOUT;
-    int64_t floats = place_sides(a, a->queries);
+    heads = a->own ? 1 : heads;
+    int64_t floats = place_sides(a, heads, a->queries);
     /* a tile's rows may end behind the last query */
     a->slope_at = place_in_work(&floats, heads * a->queries + AQ_WHOLE_ROWS);
     a->lse_at = place_in_work(&floats, heads * a->queries + AQ_WHOLE_ROWS);
@@ -209,19 +230,18 @@ static int64_t set_backward(const AqTarget *target, AqAttend *a)
     a->dq_at = floats;
     if (a->result[0] >= 0)
         place_in_work(&floats, a->splits * heads * a->dq_rows * a->panel);
-    return floats;
+    a->panel_floats = floats;
 }
 
 typedef struct Attention {
     AqAttend a;
     bool backward;
-    int64_t work; /* floats */
 } Attention;
 
 static AqStatus analyse(const AqKernel *kernel, Attention *t, AqError *error)
 {
     AqAttend *a = &t->a;
-    *t = (Attention){.work = 0};
+    *t = (Attention){.backward = false};
     AqId id = find_attention(kernel->body);
     if (id == AQ_NO_NODE)
         return complain(kernel, "holds no attention", error);
@@ -232,13 +252,16 @@ static AqStatus analyse(const AqKernel *kernel, Attention *t, AqError *error)
     t->backward = node->op == AQ_OP_attention_gradient;
     take_shapes(kernel->body, node, a);
     set_common(kernel->target, t->backward ? a->keys : a->queries, a);
-    t->work = t->backward ? set_backward(kernel->target, a) : set_forward(a);
+    if (t->backward)
+        set_backward(kernel->target, a);
+    else
+        set_forward(a);
     return AQ_OK;
 }
 
 static bool has_join(const Attention *t)
 {
-    return t->backward && t->a.result[0] >= 0;
+    return t->backward && t->a.result[0] >= 0 && !t->a.own;
 }
 
 static AqStatus attend_layout(const AqKernel *kernel, AqKernelLayout *layout,
@@ -248,20 +271,19 @@ static AqStatus attend_layout(const AqKernel *kernel, AqKernelLayout *layout,
     if (analyse(kernel, &t, error))
         return error->status;
     const AqAttend *a = &t.a;
-    int64_t heads = a->batch * a->heads;
-    int64_t blocks = aq_ceil_div(a->queries, a->along);
     int64_t met = t.backward ? a->queries : a->keys;
     int64_t scratch = t.backward ? aq_attend_backward_scratch(a)
                                  : aq_attend_forward_scratch(a);
-    *layout = (AqKernelLayout){
-        .n_stages = has_join(&t) ? 3 : 2,
-        .tasks = {a->batch * aq_ceil_div(met, AQ_TOKENS),
-                  heads * (t.backward ? a->splits : blocks)},
-        .workspace = 4 * t.work + 64, /* to be aligned */
-        .scratch = 4 * scratch,
-    };
+    *layout = (AqKernelLayout){.scratch = 4 * scratch};
+    if (!a->own) {
+        layout->workspace = 4 * a->panel_floats + 64; /* to be aligned */
+        layout->tasks[layout->n_stages++] =
+            a->batch * aq_ceil_div(met, AQ_TOKENS);
+    }
+    layout->tasks[layout->n_stages++] = a->batch * a->heads * a->splits;
     if (has_join(&t))
-        layout->tasks[2] = a->batch * aq_ceil_div(a->queries, AQ_TOKENS);
+        layout->tasks[layout->n_stages++] =
+            a->batch * aq_ceil_div(a->queries, AQ_TOKENS);
     return AQ_OK;
 }
 
@@ -320,6 +342,12 @@ static AqStatus link_strip_tile(AqCodePlan *plan, size_t offset,
 
 #define PLACE(field) offsetof(AqAttend, field)
 
+static AqStatus link_join(AqCodePlan *plan, AqError *error)
+{
+    return link_leaf(plan, PLACE(join), "attend_join", aq_emit_attend_join,
+                     error);
+}
+
 static AqStatus link_panels(AqCodePlan *plan, bool backward, AqError *error)
 {
     if (link_leaf(plan, PLACE(panel_rows), "attend_panel", aq_emit_attend_panel,
@@ -333,6 +361,8 @@ static AqStatus link_panels(AqCodePlan *plan, bool backward, AqError *error)
 static AqStatus link_forward(AqCodePlan *plan, const AqAttend *a,
                              AqError *error)
 {
+    if (a->own && link_panels(plan, false, error))
+        return error->status;
     if (link_leaf(plan, PLACE(transpose), "attend_transpose",
                   aq_emit_attend_transpose, error) ||
         link_strip_tile(plan, PLACE(scores), a, AQ_TILE_SCORES, error) ||
@@ -366,6 +396,8 @@ static AqStatus link_outer(AqCodePlan *plan, const AqAttend *a, AqError *error)
 static AqStatus link_backward(AqCodePlan *plan, const AqAttend *a,
                               AqError *error)
 {
+    if (a->own && (link_panels(plan, true, error) || link_join(plan, error)))
+        return error->status;
     if (link_leaf(plan, PLACE(transpose), "attend_transpose",
                   aq_emit_attend_transpose, error) ||
         link_leaf(plan, PLACE(panel_rows), "attend_panel", aq_emit_attend_panel,
@@ -383,20 +415,23 @@ static AqStatus attend_plan(AqCodePlan *plan, const AqKernel *kernel,
     Attention t;
     if (analyse(kernel, &t, error))
         return error->status;
+    AqStatus status = AQ_OK;
+    if (!t.a.own) {
+        status = aq_code_plan_c_stage(plan, aq_attend_panels, &t.a, sizeof t.a);
+        if (status || link_panels(plan, t.backward, error))
+            return status ? status : error->status;
+    }
     AqTaskFn *run = t.backward ? aq_attend_backward : aq_attend_forward;
-    AqStatus status =
-        aq_code_plan_c_stage(plan, aq_attend_panels, &t.a, sizeof t.a);
-    if (status || link_panels(plan, t.backward, error))
-        return status ? status : error->status;
     status = aq_code_plan_c_stage(plan, run, &t.a, sizeof t.a);
     if (status)
         return status;
     if (t.backward ? link_backward(plan, &t.a, error)
                    : link_forward(plan, &t.a, error))
         return error->status;
-    return has_join(&t)
-               ? aq_code_plan_c_stage(plan, aq_attend_join, &t.a, sizeof t.a)
-               : AQ_OK;
+    if (!has_join(&t))
+        return AQ_OK;
+    status = aq_code_plan_c_stage(plan, aq_attend_join, &t.a, sizeof t.a);
+    return status ? status : link_join(plan, error);
 }
 
 const AqKernelKind aq_kind_attend = {

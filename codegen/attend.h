@@ -13,10 +13,11 @@
  *     dv[e][j] = sum_i dout[i][e] p[i][j],  dk[e][j] = sum_i q[i][e] ds[i][j]
  *     dq[i][e] = sum_j ds[i][j] k[j][e]
  *
- * A first stage copies the other side of all heads into panels, (batch, heads,
- * tokens, panel): rows lie a constant apart, and memory is read as it lies.  dq
- * grows in such panels too, one for each share of the keys; a last stage joins
- * them in order.
+ * The other side is copied into panels, whose rows lie a constant apart: by a
+ * first stage, which reads memory as it lies, (batch, heads, tokens, panel);
+ * or, where there are heads enough for a task to take a whole one, by the task
+ * itself into its scratch.  dq grows in such panels too, one for each share of
+ * the keys; a last stage joins them in order, or the task takes its own out.
  *
  *   attend.c           from a kernel's body to a closure, units and stages
  *   attend_panels.c    the stages before and after
@@ -93,8 +94,19 @@ typedef void AqTransposeFn(const AqTranspose *transpose);
 typedef void AqPanelRowsFn(const float *from, int64_t from_row, float *to,
                            int64_t to_row, int64_t rows, int64_t depth);
 
+/* to[i][e] = the sum of the panels' [i][e], in order, e < depth */
+typedef struct AqPanelSum {
+    const float *from;
+    float *to;
+    int64_t from_row, to_row;
+    int64_t apart, panels; /* floats from panel to panel; at least one */
+    int64_t rows, depth;
+} AqPanelSum;
+typedef void AqPanelSumFn(const AqPanelSum *sum);
+
 AqStatus aq_emit_attend_transpose(AqEmit *e, const void *context);
 AqStatus aq_emit_attend_panel(AqEmit *e, const void *context);
+AqStatus aq_emit_attend_join(AqEmit *e, const void *context);
 
 /* ---- attend_softmax.c ---- */
 
@@ -142,15 +154,19 @@ typedef struct AqAttend {
     int64_t depth_rows;            /* of e, whole tiles and vectors */
     /* tokens of a task's strips, and of the blocks that they meet */
     int64_t along, across;
-    int64_t splits, per_split; /* backward: of keys, blocks of `along` */
-    /* floats into the workspace: two panels; -scale dout . out and lse / ln 2
-     * of queries; dq of the splits, each with dq_rows tokens a head */
+    int64_t splits, per_split; /* tasks a head; blocks of `along` in each */
+    bool own;                  /* panels are the task's: one task a head */
+    /* floats into the workspace, or into the scratch of a task with its own:
+     * two panels; -scale dout . out and lse / ln 2 of queries; dq of the
+     * splits, each with dq_rows tokens a head */
     int64_t side_at[2], slope_at, lse_at, dq_at, dq_rows;
+    int64_t panel_floats; /* all of these */
     AqTileFn *scores, *weights, *slopes, *sums;
     AqTileFn *outer[3]; /* [vectors - 1] */
     int64_t outer_rows[3];
     AqTransposeFn *transpose;
     AqPanelRowsFn *panel_rows;
+    AqPanelSumFn *join;
     AqSoftmaxFn *softmax;
     AqSoftmaxEndFn *softmax_end;
     AqRowProductFn *row_product;
@@ -166,16 +182,6 @@ static inline int64_t aq_attend_at(const AqAttend *a, int64_t tokens, int64_t b,
 static inline float *aq_attend_work(const AqAttend *a, void *const *buffers)
 {
     return aq_aligned(buffers[a->work]);
-}
-
-/* A token's row in a panel of a side. */
-static inline const float *aq_attend_side(const AqAttend *a,
-                                          void *const *buffers, int side,
-                                          int64_t tokens, int64_t b, int64_t h,
-                                          int64_t t)
-{
-    return aq_attend_work(a, buffers) + a->side_at[side] +
-           ((b * a->heads + h) * tokens + t) * a->panel;
 }
 
 /* Vectors in the next tile across a row of which `left` floats are left. */
@@ -199,8 +205,20 @@ void aq_attend_collect(const AqAttend *a, const float *from, float *to,
 
 enum { AQ_TOKENS = 64 }; /* of a task of these stages */
 AqTaskFn aq_attend_panels, aq_attend_join;
-float *aq_attend_dq(const AqAttend *a, void *const *buffers, int64_t split,
-                    int64_t b, int64_t h, int64_t t);
+
+/* What a task reads of the other side of its head, from the first token on,
+ * and where its dq grows. */
+typedef struct AqHead {
+    float *side[2];
+    float *lse, *slope, *dq;
+} AqHead;
+/* `own`: scratch for a->panel_floats, filled if the panels are the task's. */
+AqHead aq_attend_head(const AqAttend *a, void *const *buffers, float *own,
+                      int64_t b, int64_t h, int64_t split);
+/* dq = the sum of the splits' from token `first` on, `panels` the first's */
+void aq_attend_join_head(const AqAttend *a, void *const *buffers,
+                         const float *panels, int64_t b, int64_t h,
+                         int64_t first, int64_t end);
 
 /* ---- attend_forward.c, attend_backward.c: floats of scratch, tasks ---- */
 

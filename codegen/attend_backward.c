@@ -12,12 +12,14 @@ static const float LOG2_E = 1.44269504F;
 typedef struct Backward {
     const AqAttend *a;
     void *const *buffers;
-    int64_t b, h, split;
+    int64_t b, h;
+    AqHead head;
     int64_t key, keys, query, queries; /* of these blocks */
     float *kt, *vt, *dk, *dv;          /* [strip][e][W] */
     float *k;                          /* a panel */
     float *p, *ds;                     /* scores */
     float *ones;
+    float *own; /* panels */
     bool first; /* of the share's blocks of keys */
 } Backward;
 
@@ -42,6 +44,7 @@ static int64_t place_scratch(const AqAttend *a, Backward *t, float *scratch)
         {&t->p, a->across * AQ_SCORE_ROW},
         {&t->ds, a->across * AQ_SCORE_ROW},
         {&t->ones, a->width},
+        {&t->own, a->own ? a->panel_floats : 0},
     };
     int64_t used = 0;
     for (int i = 0; i < AQ_COUNT(all); i++) {
@@ -113,8 +116,7 @@ static void fill_scores(const Backward *t, int64_t strip, int64_t from)
 
 static const float *side(const Backward *t, int which, int64_t row)
 {
-    return aq_attend_side(t->a, t->buffers, which, t->a->queries, t->b, t->h,
-                          t->query + row);
+    return t->head.side[which] + (t->query + row) * t->a->panel;
 }
 
 /* p and ds of one strip of keys, from row `from` on. */
@@ -124,13 +126,11 @@ static void weigh(const Backward *t, int64_t strip, int64_t from)
     int64_t first = t->key + strip * a->width, at = strip * strip_floats(a);
     int64_t last = AQ_MIN(first + a->width, t->key + t->keys) - 1;
     int64_t place = from * AQ_SCORE_ROW + strip * a->width;
-    int64_t row = (t->b * a->heads + t->h) * a->queries + t->query + from;
-    const float *work = aq_attend_work(a, t->buffers);
     AqTile tile = {
         .a = side(t, 0, from),
         .b = t->kt + at,
         .c = t->p + place,
-        .x = work + a->lse_at + row,
+        .x = t->head.lse + t->query + from,
         .tiles = aq_ceil_div(t->queries - from, a->tile),
         .k = a->depth,
         .ldb = a->width,
@@ -147,7 +147,7 @@ static void weigh(const Backward *t, int64_t strip, int64_t from)
     tile.p = tile.c;
     tile.c = t->ds + place;
     tile.x = &a->scale;
-    tile.y = work + a->slope_at + row;
+    tile.y = t->head.slope + t->query + from;
     tile.more = 0;
     a->slopes(&tile);
 }
@@ -189,7 +189,7 @@ static void meet(const Backward *t, int64_t strip)
 static void add_to_dq(const Backward *t, int64_t keys)
 {
     const AqAttend *a = t->a;
-    float *dq = aq_attend_dq(a, t->buffers, t->split, t->b, t->h, t->query);
+    float *dq = t->head.dq + t->query * a->panel;
     int64_t vectors;
     for (int64_t e = 0; e < a->depth; e += vectors * a->lanes) {
         vectors = aq_outer_vectors(a, a->depth - e);
@@ -209,7 +209,7 @@ static void add_to_dq(const Backward *t, int64_t keys)
 
 static void clear_dq(const Backward *t)
 {
-    memset(aq_attend_dq(t->a, t->buffers, t->split, t->b, t->h, t->query), 0,
+    memset(t->head.dq + t->query * t->a->panel, 0,
            (size_t)(t->queries * t->a->panel) * sizeof(float));
 }
 
@@ -248,6 +248,24 @@ static void end_keys(const Backward *t)
     }
 }
 
+static void meet_head(Backward *t, int64_t split)
+{
+    const AqAttend *a = t->a;
+    int64_t share = a->per_split * a->along;
+    int64_t end = AQ_MIN(a->keys, (split + 1) * share);
+    t->first = true;
+    for (t->key = split * share; t->key < end; t->key += a->along) {
+        t->keys = AQ_MIN(a->along, end - t->key);
+        begin_keys(t);
+        for (t->query = 0; t->query < a->queries; t->query += a->across) {
+            t->queries = AQ_MIN(a->across, a->queries - t->query);
+            meet_queries(t);
+        }
+        end_keys(t);
+        t->first = false;
+    }
+}
+
 void aq_attend_backward(const void *closure, void *const *buffers,
                         int64_t first, int64_t last, void *scratch)
 {
@@ -257,21 +275,12 @@ void aq_attend_backward(const void *closure, void *const *buffers,
     for (int64_t i = 0; i < a->width; i++)
         t.ones[i] = 1;
     for (int64_t task = first; task < last; task++) {
-        t.split = task % a->splits;
+        int64_t split = task % a->splits;
         t.h = task / a->splits % a->heads;
         t.b = task / a->splits / a->heads;
-        t.first = true;
-        int64_t share = a->per_split * a->along;
-        int64_t end = AQ_MIN(a->keys, (t.split + 1) * share);
-        for (t.key = t.split * share; t.key < end; t.key += a->along) {
-            t.keys = AQ_MIN(a->along, end - t.key);
-            begin_keys(&t);
-            for (t.query = 0; t.query < a->queries; t.query += a->across) {
-                t.queries = AQ_MIN(a->across, a->queries - t.query);
-                meet_queries(&t);
-            }
-            end_keys(&t);
-            t.first = false;
-        }
+        t.head = aq_attend_head(a, buffers, t.own, t.b, t.h, split);
+        meet_head(&t, split);
+        if (a->own && a->result[0] >= 0)
+            aq_attend_join_head(a, buffers, t.head.dq, t.b, t.h, 0, a->queries);
     }
 }

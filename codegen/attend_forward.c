@@ -14,8 +14,10 @@ typedef struct Forward {
     int64_t b, h;
     int64_t query, queries; /* of this task */
     int64_t key, keys;      /* of this block */
-    float *q, *out;         /* [strip][e][W] */
-    float *scores, *stats;  /* of a strip; of all strips */
+    AqHead head;
+    float *q, *out;        /* [strip][e][W] */
+    float *scores, *stats; /* of a strip; of all strips */
+    float *own;            /* panels */
 } Forward;
 
 static int64_t strip_floats(const AqAttend *a)
@@ -40,6 +42,7 @@ static int64_t place_scratch(const AqAttend *a, Forward *f, float *scratch)
         {&f->out, strips * strip_floats(a)},
         {&f->scores, a->across * AQ_SCORE_ROW},
         {&f->stats, strips * stats_floats(a)},
+        {&f->own, a->own ? a->panel_floats : 0},
     };
     int64_t used = 0;
     for (int i = 0; i < AQ_COUNT(all); i++) {
@@ -119,7 +122,7 @@ static void score(const Forward *f, int64_t strip, int64_t keys)
     else if (a->causal)
         plain = AQ_MIN(plain, AQ_MAX(first + 1 - f->key, 0) / a->tile);
     AqTile tile = {
-        .a = aq_attend_side(a, f->buffers, 0, a->keys, f->b, f->h, f->key),
+        .a = f->head.side[0] + f->key * a->panel,
         .b = f->q + strip * strip_floats(a),
         .c = f->scores,
         .top = f->stats + strip * stats_floats(a) + AQ_STATS_TOP * a->width,
@@ -153,7 +156,7 @@ static void meet(const Forward *f, int64_t strip)
     score(f, strip, keys);
     a->softmax(stats, f->scores, keys);
     AqTile sums = {
-        .a = aq_attend_side(a, f->buffers, 1, a->keys, f->b, f->h, f->key),
+        .a = f->head.side[1] + f->key * a->panel,
         .b = f->scores,
         .c = f->out + strip * strip_floats(a),
         .x = stats + AQ_STATS_FACTOR * a->width,
@@ -185,26 +188,35 @@ static void end(const Forward *f)
     }
 }
 
+static void meet_keys(Forward *f)
+{
+    const AqAttend *a = f->a;
+    int64_t keys = a->causal ? AQ_MIN(a->keys, f->query + f->queries) : a->keys;
+    begin(f);
+    for (f->key = 0; f->key < keys; f->key += a->across) {
+        f->keys = AQ_MIN(a->across, keys - f->key);
+        for (int64_t s = 0; s * a->width < f->queries; s++)
+            meet(f, s);
+    }
+    end(f);
+}
+
 void aq_attend_forward(const void *closure, void *const *buffers, int64_t first,
                        int64_t last, void *scratch)
 {
     const AqAttend *a = closure;
-    int64_t blocks = aq_ceil_div(a->queries, a->along);
+    int64_t share = a->per_split * a->along;
     Forward f = {.a = a, .buffers = buffers};
     place_scratch(a, &f, scratch);
     for (int64_t task = first; task < last; task++) {
-        f.query = task % blocks * a->along;
-        f.queries = AQ_MIN(a->along, a->queries - f.query);
-        f.h = task / blocks % a->heads;
-        f.b = task / blocks / a->heads;
-        int64_t keys =
-            a->causal ? AQ_MIN(a->keys, f.query + f.queries) : a->keys;
-        begin(&f);
-        for (f.key = 0; f.key < keys; f.key += a->across) {
-            f.keys = AQ_MIN(a->across, keys - f.key);
-            for (int64_t s = 0; s * a->width < f.queries; s++)
-                meet(&f, s);
+        int64_t split = task % a->splits;
+        int64_t end = AQ_MIN(a->queries, (split + 1) * share);
+        f.h = task / a->splits % a->heads;
+        f.b = task / a->splits / a->heads;
+        f.head = aq_attend_head(a, buffers, f.own, f.b, f.h, split);
+        for (f.query = split * share; f.query < end; f.query += a->along) {
+            f.queries = AQ_MIN(a->along, end - f.query);
+            meet_keys(&f);
         }
-        end(&f);
     }
 }

@@ -165,6 +165,51 @@ void aq_attend_collect(const AqAttend *a, const float *from, float *to,
     a->transpose(&t);
 }
 
+enum { /* fields of AqPanelSum, each eight bytes */
+       JOIN_FROM,
+       JOIN_TO,
+       JOIN_FROM_ROW,
+       JOIN_TO_ROW,
+       JOIN_APART,
+       JOIN_PANELS,
+       JOIN_ROWS,
+       JOIN_DEPTH,
+       JOIN_FIELDS,
+};
+_Static_assert(sizeof(AqPanelSum) == 8 * (size_t)JOIN_FIELDS,
+               "ORDER AqPanelSum");
+
+/* (join) */
+AqStatus aq_emit_attend_join(AqEmit *e, const void *context)
+{
+    (void)context;
+    aq_emit_function(e, e->nothing, &e->pointer, 1);
+    LLVMValueRef field[JOIN_FIELDS];
+    for (int i = 0; i < JOIN_FIELDS; i++)
+        field[i] = aq_load(e, i < JOIN_FROM_ROW ? e->pointer : e->i64,
+                           aq_at(e, e->i64, param(e, 0), aq_i64(e, i)));
+    AqLoop rows, vectors, panels;
+    aq_loop_begin(e, &rows, aq_i64(e, 0), field[JOIN_ROWS], 1);
+    LLVMValueRef from =
+        float_at_row(e, field[JOIN_FROM], rows.counter, field[JOIN_FROM_ROW]);
+    LLVMValueRef to =
+        float_at_row(e, field[JOIN_TO], rows.counter, field[JOIN_TO_ROW]);
+    aq_loop_begin(e, &vectors, aq_i64(e, 0), field[JOIN_DEPTH], e->lanes);
+    LLVMValueRef mask = lanes_before(e, vectors.counter, field[JOIN_DEPTH]);
+    LLVMValueRef at = float_at(e, from, vectors.counter);
+    aq_loop_begin(e, &panels, aq_i64(e, 0), field[JOIN_PANELS], 1);
+    aq_loop_carry(e, &panels, LLVMConstNull(e->vf32));
+    LLVMValueRef x = aq_load(
+        e, e->vf32, float_at_row(e, at, panels.counter, field[JOIN_APART]));
+    panels.next[0] = LLVMBuildFAdd(e->builder, panels.carried[0], x, "");
+    aq_loop_end(e, &panels);
+    aq_store_masked(e, panels.next[0], float_at(e, to, vectors.counter), mask);
+    aq_loop_end(e, &vectors);
+    aq_loop_end(e, &rows);
+    LLVMBuildRetVoid(e->builder);
+    return AQ_OK;
+}
+
 /* (from, from_row, to, to_row, rows, depth) */
 AqStatus aq_emit_attend_panel(AqEmit *e, const void *context)
 {

@@ -177,7 +177,7 @@ static bool measure(const Layer *l, const AqTarget *target, int rounds,
     printf("  %s %8.3f ms %6.1f GFLOP/s, %3.0f %% of peak, %ld tasks, %.1f MB, "
            "compiled in %.0f ms\n",
            backward ? "backward" : "forward ", best * 1e3, flops / best / 1e9,
-           1e-7 * share[rounds / 2], (long)layout.tasks[1],
+           1e-7 * share[rounds / 2], (long)layout.tasks[n_stages > 1],
            1e-6 * (double)(layout.scratch + layout.workspace),
            aq_code_statistics(code)->seconds * 1e3);
     printf("    stages");

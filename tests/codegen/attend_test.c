@@ -59,6 +59,10 @@ static const Shape shapes[] = {
     {1, 59, 64, 1, 512, MASK, true, 0},
     {1, 190, 192, 24, 40, NO_BIAS, true, 0}, /* several strips to a task */
     {1, 300, 530, 1, 24, NO_BIAS, true, 5},
+    /* heads enough for tasks with panels of their own */
+    {2, 70, 150, 5, 32, FULL_BIAS, false, 0},
+    {4, 131, 131, 2, 24, NO_BIAS, true, 0},
+    {8, 66, 300, 1, 40, MASK, false, 5},
 };
 
 typedef struct Case {
