@@ -17,6 +17,7 @@ static const AqCliOption options[] = {
     AQ_CLI_OPTIMIZER_OPTIONS,
     AQ_CLI_TUNE_OPTION,
     AQ_CLI_COMPILE_OPTIONS,
+    AQ_CLI_CACHE_OPTION,
 };
 
 typedef struct Bench {

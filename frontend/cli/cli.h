@@ -59,13 +59,13 @@ int aq_cli_fail(AqCli *cli);
 int aq_cli_choice(AqCli *cli, const char *option, int otherwise,
                   const char *const *names, int count);
 
-/* common.c: what every command that compiles understands */
+/* common.c: what every command that compiles understands; the cache is of
+ * those that make code */
 #define AQ_CLI_COMPILE_OPTIONS                                                 \
     {"threads", "N", "threads (default: all processors)"},                     \
         {"memory", "SIZE",                                                     \
          "budget, such as 8G: parts are computed twice to keep it"},           \
         {"level", "3|4", "force AVX2 (3) or AVX-512 (4)"},                     \
-        {"no-cache", NULL, "compile everything anew"},                         \
         {"algorithm", "NAME",                                                  \
          "force it on every contraction that it suits (for debugging)"},       \
         {"dump", "PASS",                                                       \
@@ -76,6 +76,10 @@ int aq_cli_choice(AqCli *cli, const char *option, int otherwise,
         "verify-passes", NULL,                                                 \
             "evaluate the graph before and after each "                        \
             "pass, and compare"                                                \
+    }
+#define AQ_CLI_CACHE_OPTION                                                    \
+    {                                                                          \
+        "no-cache", NULL, "compile everything anew"                            \
     }
 #define AQ_CLI_TUNE_OPTION                                                     \
     {                                                                          \

@@ -81,11 +81,10 @@ static double seconds_of(const Planning *p, const AqCompiled *program,
     return sum;
 }
 
-/* Of the process: the program and its libraries, the compiler where it runs,
- * machine code, graphs.  75 to 105 MiB of resident memory beside what is
- * planned, for nano, tiny, ddpm-cifar and dit, with objects from the cache or
- * compiled; not known more exactly beforehand. */
-static const int64_t process_bytes = 85 << 20;
+/* Of the process: the program and its libraries, the compiler's heap, machine
+ * code, graphs.  34 to 53 MiB of resident memory beside what is planned, for
+ * nano, tiny, ddpm-cifar and dit; not known more exactly beforehand. */
+static const int64_t process_bytes = 46 << 20;
 
 static void print_line(const Planning *p, int batch, const AqCompiled *program)
 {

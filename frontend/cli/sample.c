@@ -23,6 +23,7 @@ static const AqCliOption options[] = {
     {"nearest", "FILE", "a PNG of each beside its nearest training picture"},
     {"data", "WHAT", "where the training data are now, if they were moved"},
     AQ_CLI_COMPILE_OPTIONS,
+    AQ_CLI_CACHE_OPTION,
 };
 
 /* Everything that is opened, in one place to close it. */

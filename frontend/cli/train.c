@@ -41,6 +41,7 @@ static const AqCliOption options[] = {
     {"sample-steps", "N", "steps of the sampler (default 50)"},
     AQ_CLI_TUNE_OPTION,
     AQ_CLI_COMPILE_OPTIONS,
+    AQ_CLI_CACHE_OPTION,
 };
 
 static double seconds_of(AqCli *cli)
