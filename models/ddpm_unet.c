@@ -263,24 +263,6 @@ static void read_blocks(AqModel *m, Unet *u)
                                   "last layers of blocks start at 0");
 }
 
-/* What is read are the data's channels, whoever names them; what is predicted
- * are as many. */
-static int read_channels(AqModel *m)
-{
-    int data = aq_channels(m->x);
-    int in = aq_option_int(m, "in_channels", data, "channels of the pictures",
-                           .min = 1, .max = 65536);
-    int out = aq_option_int(m, "out_channels", 0,
-                            "channels of the output, 0: as the input", .min = 0,
-                            .max = 65536);
-    if (in != data)
-        aq_model_fail(m,
-                      "option in_channels=%d: the pictures have %d channels: "
-                      "leave it out, or give --channels %d",
-                      in, data, in);
-    return out ? out : data;
-}
-
 /* t and the label -> (N, units) */
 static AqTensor embed(AqModel *m, const Unet *u)
 {
@@ -315,7 +297,7 @@ AQ_MODEL(ddpm_unet, "UNet of Ho et al. 2020, as diffusers' UNet2DModel")
     read_blocks(m, &u);
     read_attention(m, &u);
     bool center = aq_option_bool(m, "center_input", false, "2 x - 1 first");
-    int channels = read_channels(m);
+    int channels = aq_option_channels(m);
 
     int unit = 1 << (u.levels - 1); /* every level but the last halves it */
     if (aq_height(m->x) % unit || aq_width(m->x) % unit)

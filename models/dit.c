@@ -109,31 +109,13 @@ static Dit read_options(AqModel *m)
     return d;
 }
 
-/* What is read are the data's channels, whoever names them; what is predicted
- * are as many. */
-static int read_channels(AqModel *m)
-{
-    int data = aq_channels(m->x);
-    int in = aq_option_int(m, "in_channels", data, "channels of the pictures",
-                           .min = 1, .max = 65536);
-    int out = aq_option_int(m, "out_channels", 0,
-                            "channels of the output, 0: as the input", .min = 0,
-                            .max = 65536);
-    if (in != data)
-        aq_model_fail(m,
-                      "option in_channels=%d: the pictures have %d channels: "
-                      "leave it out, or give --channels %d",
-                      in, data, in);
-    return out ? out : data;
-}
-
 AQ_MODEL(dit, "transformer of Peebles and Xie 2023, DiT-S/2 by default")
 {
     if (aq_rank(m->x) != 4)
         return aq_model_fail(m, "dit is for images (N, H, W, C), and "
                                 "these are points: mlp2d is for them");
     Dit d = read_options(m);
-    int channels = read_channels(m);
+    int channels = aq_option_channels(m);
     int rows = aq_height(m->x) / d.patch, columns = aq_width(m->x) / d.patch;
     if (aq_height(m->x) % d.patch || aq_width(m->x) % d.patch)
         return aq_model_fail(m,

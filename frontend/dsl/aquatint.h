@@ -761,6 +761,12 @@ void aq_option_among_(AqPlace at, AqModel *m, const char *name, AqInts among,
 #define aq_option_among(m, name, among, what)                                  \
     aq_option_among_(AQ_HERE, m, name, among, what)
 
+/* `--set in_channels=N`, by default the data's channels, and out_channels, by
+ * default as many: the channels that a model of x (N, H, W, C) predicts.  An
+ * error where in_channels are not the data's. */
+int aq_option_channels_(AqPlace at, AqModel *m);
+#define aq_option_channels(m) aq_option_channels_(AQ_HERE, m)
+
 /* Any text; or, by aq_option_choice, one of the words of `.choices`
  * ("default|scale_shift"), whose number (0, 1, ...) comes back. */
 typedef struct AqOptionText {

@@ -126,6 +126,25 @@ int aq_option_int_(AqPlace at, AqOptionInt a)
     return value;
 }
 
+int aq_option_channels_(AqPlace at, AqModel *m)
+{
+    enum { MOST = 65536 };
+    int data = aq_channels(m->x);
+    int in = aq_option_int_(at, (AqOptionInt){m, "in_channels", data,
+                                              "channels of the pictures",
+                                              .min = 1, .max = MOST});
+    int out = aq_option_int_(
+        at, (AqOptionInt){m, "out_channels", 0,
+                          "channels of the output, 0: as the input", .min = 0,
+                          .max = MOST});
+    if (in != data)
+        aq_model_fail_(at, m,
+                       "option in_channels=%d: the pictures have %d channels: "
+                       "leave it out, or give --channels %d",
+                       in, data, in);
+    return out ? out : data;
+}
+
 double aq_option_real_(AqPlace at, AqOptionReal a)
 {
     char usual[40], now[40], range[60] = "";
@@ -273,9 +292,11 @@ void aq_options_end(AqGraph *g, const AqOptions *o, const char *model)
         if (known)
             continue;
         const char *near = aq_nearest(name, names, o->n_seen);
-        aq_graph_fail(g, AQ_BAD_INPUT, "model %s has no option \"%s\"%s%s%s",
-                      model, name, near ? "; did you mean \"" : "",
-                      near ? near : "", near ? "\"?" : "");
+        aq_fail(&g->error, AQ_BAD_INPUT, /* at no place in the model */
+                "model %s has no option \"%s\"%s%s%s", model, name,
+                near ? "; did you mean \"" : "", near ? near : "",
+                near ? "\"?" : "");
+        return;
     }
 }
 
