@@ -27,8 +27,8 @@ typedef struct Child {
     pid_t pid;
     int out, err; /* the ends that we read; -1: closed */
     AqText picture, complaints;
-    bool late, too_large;
-    int status; /* of waitpid */
+    bool late, too_large, unseen; /* unseen: how it ended */
+    int status;                   /* of waitpid */
 } Child;
 
 static const char *ending(const char *path)
@@ -117,14 +117,14 @@ static int milliseconds_left(double end)
     return left > 0 ? (int)fmin(left + 1, 1e9) : 0;
 }
 
-/* It may have closed its pipes and go on; what is late is killed.  Where
- * SIGCHLD is ignored, only that it ended is to be seen. */
+/* It may have closed its pipes and go on; what is late is killed. */
 static void wait_for(Child *c, double end)
 {
     const struct timespec pause = {.tv_nsec = 2000000};
     while (!c->late && !c->too_large) {
         pid_t ended = waitpid(c->pid, &c->status, WNOHANG);
-        if (ended == c->pid || (ended < 0 && errno == ECHILD))
+        c->unseen = ended < 0 && errno == ECHILD;
+        if (ended == c->pid || c->unseen)
             return;
         c->late = milliseconds_left(end) == 0;
         nanosleep(&pause, NULL);
@@ -178,6 +178,11 @@ static AqStatus check(Child *c, const char *text_path, double seconds,
         return aq_fail(error, AQ_UNSUPPORTED,
                        "the picture is larger than %d MiB; the graph is in %s",
                        MOST_PICTURE >> 20, text_path);
+    if (c->unseen)
+        return aq_fail(error, AQ_UNSUPPORTED,
+                       "how dot ended is not known (is SIGCHLD ignored?); the "
+                       "graph is in %s",
+                       text_path);
     if (WIFSIGNALED(c->status))
         return aq_fail(error, AQ_UNSUPPORTED,
                        "dot died of signal %d (%s); the graph is in %s",
@@ -188,6 +193,13 @@ static AqStatus check(Child *c, const char *text_path, double seconds,
                        "dot failed with status %d (%.300s); the graph is in %s",
                        WEXITSTATUS(c->status), first_complaint(c), text_path);
     return c->picture.failed ? aq_no_memory(error, c->picture.length) : AQ_OK;
+}
+
+/* Not for want of time or room: it may do with simpler edges. */
+static bool has_failed(const Child *c)
+{
+    int by = WIFSIGNALED(c->status) ? WTERMSIG(c->status) : 0;
+    return !c->late && !c->too_large && c->status != 0 && by != SIGXCPU;
 }
 
 /* `lines`: straight edges, where the routes of curves have defeated it. */
@@ -210,7 +222,7 @@ static AqStatus run_dot(const char *path, const char *text_path, bool lines,
     }
     collect(&c, seconds);
     AqStatus status = AQ_OK;
-    if (!lines && WIFEXITED(c.status) && WEXITSTATUS(c.status) && !c.late)
+    if (!lines && has_failed(&c))
         status = run_dot(path, text_path, true, seconds, error);
     else if (check(&c, text_path, seconds, error) == AQ_OK)
         status = aq_file_write(path, c.picture.data, c.picture.length, error);

@@ -43,6 +43,7 @@ static void prepare_streams(void)
     for (int file = 0; file <= 2; file++) /* gets the lowest free number */
         if (fcntl(file, F_GETFD) < 0)
             open("/dev/null", O_RDONLY);
+    signal(SIGCHLD, SIG_DFL); /* how children end is asked for */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* as writing to a full disk */
 }
