@@ -5,7 +5,8 @@
 
 enum {
     FEW_TASKS = 24,     /* smaller pieces are taken rather than fewer tasks */
-    FEW_HEADS = 8,      /* from here on a task may take a whole head */
+    FEW_HEADS = 8,      /* from here on a task may take a whole head: fewer
+                         * tasks than that, but panels stay in L2 */
     MOST_OWN = 512,     /* tokens of one that does */
     MOST_QUERIES = 256, /* of a forward task */
 };
@@ -396,12 +397,12 @@ static AqStatus link_outer(AqCodePlan *plan, const AqAttend *a, AqError *error)
 static AqStatus link_backward(AqCodePlan *plan, const AqAttend *a,
                               AqError *error)
 {
-    if (a->own && (link_panels(plan, true, error) || link_join(plan, error)))
+    if (a->own ? link_panels(plan, true, error) || link_join(plan, error)
+               : link_leaf(plan, PLACE(panel_rows), "attend_panel",
+                           aq_emit_attend_panel, error))
         return error->status;
     if (link_leaf(plan, PLACE(transpose), "attend_transpose",
                   aq_emit_attend_transpose, error) ||
-        link_leaf(plan, PLACE(panel_rows), "attend_panel", aq_emit_attend_panel,
-                  error) ||
         link_strip_tile(plan, PLACE(weights), a, AQ_TILE_WEIGHTS, error) ||
         link_strip_tile(plan, PLACE(slopes), a, AQ_TILE_SLOPES, error) ||
         link_strip_tile(plan, PLACE(sums), a, AQ_TILE_SUMS, error))

@@ -212,8 +212,9 @@ typedef struct AqHead {
     float *side[2];
     float *lse, *slope, *dq;
 } AqHead;
-/* `own`: scratch for a->panel_floats, filled if the panels are the task's. */
-AqHead aq_attend_head(const AqAttend *a, void *const *buffers, float *own,
+/* Where a task finds its head; makes the panels, in `own` (a->panel_floats of
+ * scratch), if they are the task's. */
+AqHead aq_attend_begin_head(const AqAttend *a, void *const *buffers, float *own,
                       int64_t b, int64_t h, int64_t split);
 /* dq = the sum of the splits' from token `first` on, `panels` the first's */
 void aq_attend_join_head(const AqAttend *a, void *const *buffers,

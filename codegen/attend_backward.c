@@ -278,7 +278,7 @@ void aq_attend_backward(const void *closure, void *const *buffers,
         int64_t split = task % a->splits;
         t.h = task / a->splits % a->heads;
         t.b = task / a->splits / a->heads;
-        t.head = aq_attend_head(a, buffers, t.own, t.b, t.h, split);
+        t.head = aq_attend_begin_head(a, buffers, t.own, t.b, t.h, split);
         meet_head(&t, split);
         if (a->own && a->result[0] >= 0)
             aq_attend_join_head(a, buffers, t.head.dq, t.b, t.h, 0, a->queries);

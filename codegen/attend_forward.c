@@ -213,7 +213,7 @@ void aq_attend_forward(const void *closure, void *const *buffers, int64_t first,
         int64_t end = AQ_MIN(a->queries, (split + 1) * share);
         f.h = task / a->splits % a->heads;
         f.b = task / a->splits / a->heads;
-        f.head = aq_attend_head(a, buffers, f.own, f.b, f.h, split);
+        f.head = aq_attend_begin_head(a, buffers, f.own, f.b, f.h, split);
         for (f.query = split * share; f.query < end; f.query += a->along) {
             f.queries = AQ_MIN(a->along, end - f.query);
             meet_keys(&f);

@@ -56,8 +56,8 @@ static int64_t tokens_met(const AqAttend *a)
     return a->in[AQ_DOUT] >= 0 ? a->queries : a->keys;
 }
 
-AqHead aq_attend_head(const AqAttend *a, void *const *buffers, float *own,
-                      int64_t b, int64_t h, int64_t split)
+AqHead aq_attend_begin_head(const AqAttend *a, void *const *buffers, float *own,
+                            int64_t b, int64_t h, int64_t split)
 {
     int64_t total = tokens_met(a), number = b * a->heads + h;
     if (!a->own) {
@@ -127,7 +127,7 @@ void aq_attend_join(const void *closure, void *const *buffers, int64_t first,
     for (int64_t task = first; task < last; task++) {
         Tokens t = tokens_of(task, a->queries);
         for (int64_t h = 0; h < a->heads; h++) {
-            AqHead head = aq_attend_head(a, buffers, NULL, t.b, h, 0);
+            AqHead head = aq_attend_begin_head(a, buffers, NULL, t.b, h, 0);
             aq_attend_join_head(a, buffers, head.dq, t.b, h, t.first, t.end);
         }
     }

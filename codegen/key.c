@@ -15,8 +15,6 @@ static void add_type(AqText *key, const AqType *type)
     aq_text_bytes(key, type->dim, sizeof type->dim[0] * (size_t)type->rank);
 }
 
-static void add_body(AqText *key, const AqGraph *body);
-
 static void add_attr(AqText *key, const AqAttr *attr)
 {
     add_int(key, attr->key);
@@ -38,7 +36,7 @@ static void add_attr(AqText *key, const AqAttr *attr)
         aq_text_bytes(key, attr->reals, sizeof(double) * (size_t)attr->count);
         break;
     case AQ_BODY:
-        add_body(key, attr->body);
+        aq_body_key(attr->body, key);
         break;
     }
 }
@@ -54,7 +52,7 @@ static void add_node(AqText *key, const AqNode *node)
         add_attr(key, &node->attrs[i]);
 }
 
-static void add_body(AqText *key, const AqGraph *body)
+void aq_body_key(const AqGraph *body, AqText *key)
 {
     add_int(key, body->count);
     for (AqId id = 0; id < body->count; id++)
@@ -62,11 +60,6 @@ static void add_body(AqText *key, const AqGraph *body)
     add_int(key, body->n_outputs);
     for (int i = 0; i < body->n_outputs; i++)
         add_int(key, body->outputs[i].node);
-}
-
-void aq_body_key(const AqGraph *body, AqText *key)
-{
-    add_body(key, body);
 }
 
 void aq_kernel_key(const AqKernel *kernel, AqText *key)

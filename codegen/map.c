@@ -5,7 +5,6 @@
  * result of moments of such a value. */
 #include "codegen/map.h"
 
-#include <assert.h>
 #include <string.h>
 
 static AqStatus refuse(const AqKernel *kernel, AqError *error, const char *why)
@@ -40,7 +39,6 @@ static int reducer_of(AqMap *map, const AqNode *node)
         if (map->reducers[i].op == wanted.op &&
             map->reducers[i].value == wanted.value)
             return i;
-    assert(map->n_reducers < AQ_MOST_REDUCERS);
     map->reducers[map->n_reducers] = wanted;
     return map->n_reducers++;
 }

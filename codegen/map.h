@@ -4,7 +4,10 @@
 
 #include "codegen/expr.h"
 
-enum { AQ_MOST_REDUCERS = AQ_MAX_RESULTS, AQ_MOST_BLOCKS = 16 };
+enum {
+    AQ_MOST_REDUCERS = AQ_MAX_RESULTS, /* each is one of the results */
+    AQ_MOST_BLOCKS = 16
+};
 
 typedef struct AqReducer {
     AqOp op;    /* reduce_sum, reduce_max or moments */

@@ -181,7 +181,7 @@ static Blocks cheapest(const Shape *s, const AqTarget *target)
                      .best = {rows, columns, TERMS, 1},
                      .least = -1};
     /* every height once: of large images there are millions of tiles */
-    for (int64_t high = tiles; high > 0;) {
+    for (int64_t high = tiles;;) {
         for (int64_t j = 1; j <= strips; j++)
             try_blocks(&search, high * rows, aq_ceil_div(strips, j) * columns);
         if (high == 1)

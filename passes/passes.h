@@ -178,7 +178,7 @@ typedef struct AqPipelineOptions {
     bool verify; /* evaluate before and after each pass, and compare */
     const char *algorithm; /* for the passes' context */
     const AqTuning *tuning;
-    const char *until; /* the pass before which it ends; NULL: all run */
+    AqPassFn *until; /* the pass before which it ends; NULL: all run */
     /* called after each pass, and once before the first with "input" */
     void (*after)(void *context, const char *pass, const AqGraph *graph,
                   double seconds);

@@ -89,7 +89,7 @@ AqGraph *aq_optimize(const AqGraph *graph, const AqPipelineOptions *options,
     const AqGraph *now = graph;
     AqGraph *kept = NULL; /* `now` where it is ours */
     for (int i = 0; i < aq_pipeline_count; i++) {
-        if (o->until && !strcmp(o->until, aq_pipeline[i].name))
+        if (o->until && aq_pipeline[i].run == o->until)
             break;
         bool limited = inner.budget && inner.budget->room;
         if (aq_pipeline[i].run == aq_recompute && !limited)

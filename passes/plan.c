@@ -427,9 +427,11 @@ AqPlan *aq_plan(const AqGraph *graph, const AqNeeds *needs, AqError *error)
     if (!plan || plan->arena_bytes <= plan->live_bytes / 100 * TIGHT)
         return plan;
     AqPlan *other = plan_apart(graph, needs, LARGER_SHARE, error);
-    bool better = other && other->arena_bytes < plan->arena_bytes;
-    aq_plan_free(better || !other ? plan : other);
-    return better || !other ? other : plan;
+    AqPlan *worse =
+        other && other->arena_bytes >= plan->arena_bytes ? other : plan;
+    AqPlan *kept = worse == plan ? other : plan; /* or NULL, with the error */
+    aq_plan_free(worse);
+    return kept;
 }
 
 void aq_plan_free(AqPlan *plan)

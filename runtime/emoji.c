@@ -53,7 +53,7 @@ static AqStatus find(const char *const *places, int count,
 {
     for (const char *at = shared_folders(); *at; at += *at == ':') {
         int length = (int)strcspn(at, ":");
-        for (int i = 0; i < count; i++) {
+        for (int i = 0; i < count && length > 0; i++) {
             aq_path(path, "%.*s/%s", length, at, places[i]);
             if (aq_file_exists(path))
                 return AQ_OK;
@@ -62,8 +62,8 @@ static AqStatus find(const char *const *places, int count,
     }
     return aq_fail(error, AQ_BAD_INPUT,
                    "the emoji pictures need the Debian packages unicode-data "
-                   "and fonts-noto-color-emoji (there is no %s in %.200s): apt "
-                   "install them",
+                   "and fonts-noto-color-emoji (there is no %s in "
+                   "XDG_DATA_DIRS=%.200s): apt install them",
                    places[0], shared_folders());
 }
 
