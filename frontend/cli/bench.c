@@ -175,7 +175,7 @@ static void print_text(const Bench *b)
     printf("first step    %.2f s after the start\n", b->first);
     const AqPlan *plan = aq_compiled_plan(b->program);
     printf("memory        %.0f MiB at most, code and compiler included\n",
-           (double)aq_peak_rss() / (1 << 20));
+           aq_cli_mebibytes(aq_peak_rss()));
     printf("planned       %.1f MiB: arrays %.1f, arena %.1f (%.2f of what is "
            "alive at once), scratch %.1f\n",
            aq_cli_mebibytes(aq_memory_bytes(b->memory) +

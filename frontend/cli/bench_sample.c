@@ -83,8 +83,7 @@ static void print(const SampleBench *b)
            b->seconds, steps, b->seconds / steps);
     printf("work          %.1f GFLOP/s, %.0f %% of the FMA peak of %.1f\n",
            rate / 1e9, 100 * rate / b->peak, b->peak / 1e9);
-    printf("memory        %.0f MiB at most\n",
-           (double)aq_peak_rss() / (1 << 20));
+    printf("memory        %.0f MiB at most\n", aq_cli_mebibytes(aq_peak_rss()));
 }
 
 static AqStatus check_options(AqCli *cli)

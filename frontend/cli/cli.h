@@ -59,8 +59,19 @@ int aq_cli_fail(AqCli *cli);
 int aq_cli_choice(AqCli *cli, const char *option, int otherwise,
                   const char *const *names, int count);
 
-/* common.c: what every command that compiles understands; the cache is of
- * those that make code */
+/* common.c: what every command that runs passes understands */
+#define AQ_CLI_PASS_OPTIONS                                                    \
+    {"dump", "PASS",                                                           \
+     "print the graph after a pass (input, simplify, "                         \
+     "split, tidy, fuse, choose, order, recompute)"},                          \
+        {"time-passes", NULL, "print what each pass takes"},                   \
+    {                                                                          \
+        "verify-passes", NULL,                                                 \
+            "evaluate the graph before and after each "                        \
+            "pass, and compare"                                                \
+    }
+/* What every command that compiles understands; the cache is of those that make
+ * code. */
 #define AQ_CLI_COMPILE_OPTIONS                                                 \
     {"threads", "N", "threads (default: all processors)"},                     \
         {"memory", "SIZE",                                                     \
@@ -68,15 +79,7 @@ int aq_cli_choice(AqCli *cli, const char *option, int otherwise,
         {"level", "3|4", "force AVX2 (3) or AVX-512 (4)"},                     \
         {"algorithm", "NAME",                                                  \
          "force it on every contraction that it suits (for debugging)"},       \
-        {"dump", "PASS",                                                       \
-         "print the graph after a pass (input, simplify, "                     \
-         "split, tidy, fuse, choose, order, recompute)"},                      \
-        {"time-passes", NULL, "print what each pass takes"},                   \
-    {                                                                          \
-        "verify-passes", NULL,                                                 \
-            "evaluate the graph before and after each "                        \
-            "pass, and compare"                                                \
-    }
+        AQ_CLI_PASS_OPTIONS
 #define AQ_CLI_CACHE_OPTION                                                    \
     {                                                                          \
         "no-cache", NULL, "compile everything anew"                            \
@@ -89,6 +92,8 @@ int aq_cli_choice(AqCli *cli, const char *option, int otherwise,
     }
 /* The algorithm asked for, or NULL. */
 const char *aq_cli_algorithm(AqCli *cli);
+/* What these options, and --algorithm, ask of the passes. */
+AqStatus aq_cli_passes(AqCli *cli, AqPipelineOptions *passes);
 /* Fills `session` but for `resume`; SIGINT and SIGTERM set its stop flag. */
 AqStatus aq_cli_session(AqCli *cli, AqSession *session);
 AqStatus aq_cli_settings(AqCli *cli, AqSetting settings[AQ_CLI_MOST_WORDS],
@@ -96,6 +101,7 @@ AqStatus aq_cli_settings(AqCli *cli, AqSetting settings[AQ_CLI_MOST_WORDS],
 /* "32" or "24x32": height x width. */
 AqStatus aq_cli_size(AqCli *cli, const char *option, int otherwise, int *height,
                      int *width);
+double aq_cli_mebibytes(int64_t bytes);
 bool aq_cli_ends(const char *text, const char *end); /* "a.png", ".png" */
 /* --data, for a run that was read: its data are there now. */
 AqStatus aq_cli_moved_data(AqCli *cli, AqRunOptions *run);
@@ -159,7 +165,6 @@ typedef struct AqCliStep {
 /* Of the one model that the command names; in any case to be closed. */
 AqStatus aq_cli_step_open(AqCli *cli, AqCliStep *step);
 void aq_cli_step_close(AqCliStep *step);
-double aq_cli_mebibytes(int64_t bytes);
 
 /* smaller.c: refuses --verify-passes where it would take too long, and names
  * what does not.  What the passes would see: a training step, samples, both. */

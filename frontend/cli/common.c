@@ -81,22 +81,27 @@ const char *aq_cli_algorithm(AqCli *cli)
     return names[aq_cli_choice(cli, "algorithm", 0, names, count)];
 }
 
-AqStatus aq_cli_session(AqCli *cli, AqSession *session)
+AqStatus aq_cli_passes(AqCli *cli, AqPipelineOptions *passes)
 {
     static Watch watch;
     watch = (Watch){.dump = aq_cli_text(cli, "dump", NULL),
                     .timed = aq_cli_given(cli, "time-passes")};
+    *passes = (AqPipelineOptions){.verify = aq_cli_given(cli, "verify-passes"),
+                                  .algorithm = aq_cli_algorithm(cli),
+                                  .after = after_pass,
+                                  .context = &watch};
+    return check_dump(cli, watch.dump);
+}
+
+AqStatus aq_cli_session(AqCli *cli, AqSession *session)
+{
     *session =
         (AqSession){.threads = (int)aq_cli_int(cli, "threads", 0, 1, 256),
                     .memory_limit = aq_cli_bytes(cli, "memory"),
                     .level = (int)aq_cli_int(cli, "level", 0, 3, 4),
                     .compile = {.no_cache = aq_cli_given(cli, "no-cache")},
-                    .passes = {.verify = aq_cli_given(cli, "verify-passes"),
-                               .algorithm = aq_cli_algorithm(cli),
-                               .after = after_pass,
-                               .context = &watch},
                     .stop = &stop_requested};
-    if (check_dump(cli, watch.dump) == AQ_OK && !cli->error.status)
+    if (!aq_cli_passes(cli, &session->passes) && !cli->error.status)
         catch_signals();
     return cli->error.status;
 }
@@ -148,13 +153,16 @@ int aq_cli_channels(AqCli *cli, int otherwise, int most)
     static const char name[] = "in_channels=";
     int channels = otherwise, value;
     char rest;
-    for (int i = 0; i < cli->n_sets; i++) /* the last one counts */
-        if (!strncmp(cli->sets[i], name, strlen(name)))
-            channels = sscanf(cli->sets[i] + strlen(name), "%d%c", &value,
-                              &rest) == 1 &&
-                               value >= 1 && value <= most
-                           ? value
-                           : otherwise; /* the model says what is wrong */
+    for (int i = 0; i < cli->n_sets; i++) { /* the last one counts */
+        const char *set = cli->sets[i];
+        if (strncmp(set, name, strlen(name)) ||
+            sscanf(set + strlen(name), "%d%c", &value, &rest) != 1)
+            continue; /* no number: the model says what is wrong */
+        if (value < 1 || value > most)
+            aq_fail(&cli->error, AQ_BAD_INPUT,
+                    "--set %s: must lie between 1 and %d", set, most);
+        channels = AQ_MAX(AQ_MIN(value, most), 1);
+    }
     return (int)aq_cli_int(cli, "channels", channels, 1, most);
 }
 
@@ -205,4 +213,9 @@ bool aq_cli_ends(const char *text, const char *end)
 {
     size_t n = strlen(text), m = strlen(end);
     return n >= m && !strcmp(text + n - m, end);
+}
+
+double aq_cli_mebibytes(int64_t bytes)
+{
+    return (double)bytes / (1 << 20);
 }

@@ -15,6 +15,7 @@ static const AqCliOption options[] = {
     {"set", "NAME=VALUE", "an option of the model"},
     {"level", "3|4", "optimize for AVX2 (3) or AVX-512 (4)"},
     {"algorithm", "NAME", "force it on every contraction that it suits"},
+    AQ_CLI_PASS_OPTIONS,
     {"time-out", "SECONDS", "stop dot after this time (default 30)"},
     AQ_CLI_PROCESS_OPTIONS,
     AQ_CLI_OPTIMIZER_OPTIONS,
@@ -43,8 +44,8 @@ static AqStatus check_options(AqCli *cli, Stage stage)
 {
     static const AqCliOption training[] = {AQ_CLI_PROCESS_OPTIONS,
                                            AQ_CLI_OPTIMIZER_OPTIONS};
-    static const AqCliOption kernels[] = {{"level", NULL, NULL},
-                                          {"algorithm", NULL, NULL}};
+    static const AqCliOption kernels[] = {
+        {"level", NULL, NULL}, {"algorithm", NULL, NULL}, AQ_CLI_PASS_OPTIONS};
     if (stage == MODEL)
         aq_cli_refuse(cli, training, AQ_COUNT(training),
                       "is for the training step: leave it out, or give --stage "
@@ -81,19 +82,34 @@ static AqStatus read_options(Picture *p)
 
 /* ---- the graph of a stage ---- */
 
+static AqStatus check_dump(const Picture *p)
+{
+    const char *dump = aq_cli_text(p->cli, "dump", "input");
+    bool runs = p->stage == KERNELS || !strcmp(dump, "input");
+    for (int i = 0; aq_pipeline[i].run != aq_fuse; i++)
+        runs = runs || !strcmp(dump, aq_pipeline[i].name);
+    if (runs)
+        return AQ_OK;
+    return aq_fail(&p->cli->error, AQ_BAD_INPUT,
+                   "--dump %s: --stage optimized ends before this pass: give "
+                   "--stage kernels",
+                   dump);
+}
+
 /* By the passes up to the one before fusion, or all. */
 static AqGraph *optimize(Picture *p, const AqGraph *graph)
 {
+    AqCliVerified verified = {.task = p->task, .optimizer = &p->optimizer};
     AqTarget target;
-    AqPipelineOptions how = {
-        .algorithm = aq_cli_algorithm(p->cli),
-        .until = p->stage == OPTIMIZED ? "fuse" : NULL,
-    };
+    AqPipelineOptions how;
     AqPassContext cx = {.target = &target, .error = &p->cli->error};
     int level = (int)aq_cli_int(p->cli, "level", 0, 3, 4);
-    return aq_target_host(level, &target, cx.error)
-               ? NULL
-               : aq_optimize(graph, &how, &cx);
+    if (aq_cli_passes(p->cli, &how) || check_dump(p) ||
+        aq_cli_check_verified(p->cli, &verified) ||
+        aq_target_host(level, &target, cx.error))
+        return NULL;
+    how.until = p->stage == OPTIMIZED ? aq_fuse : NULL;
+    return aq_optimize(graph, &how, &cx);
 }
 
 static AqGraph *graph_of(Picture *p)

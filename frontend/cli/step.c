@@ -25,8 +25,3 @@ void aq_cli_step_close(AqCliStep *step)
 {
     aq_model_close(&step->model);
 }
-
-double aq_cli_mebibytes(int64_t bytes)
-{
-    return (double)bytes / (1 << 20);
-}

@@ -113,6 +113,12 @@ static void test_words(void **state)
         {"graph mlp2d --stage training --out graph.svg --level 3", 1,
          "--level is for passes: leave it out, or give --stage optimized or "
          "kernels"},
+        {"graph mlp2d --stage training --out graph.svg --time-passes", 1,
+         "--time-passes is for passes: leave it out, or give --stage optimized "
+         "or kernels"},
+        {"graph mlp2d --stage optimized --out graph.svg --dump choose", 1,
+         "--dump choose: --stage optimized ends before this pass: give --stage "
+         "kernels"},
         {"graph mlp2d --stage fused --out graph.svg", 1,
          "--stage fused: must be one of model, training, optimized, kernels"},
     };
@@ -217,8 +223,10 @@ static void test_models(void **state)
          "option in_channels=4: the pictures have 3 channels: leave it out, or "
          "give --channels 4"},
         {TRAIN SMILEYS "--set in_channels=5", 1,
-         "option in_channels=5: the pictures have 3 channels: leave it out, or "
-         "give --channels 5"},
+         "--set in_channels=5: must lie between 1 and 4"},
+        {TRAIN SMILEYS "--set in_channels=1 --channels 3", 1,
+         "option in_channels=1: the pictures have 3 channels: leave it out, or "
+         "give --channels 1"},
         {"plan dit --set in_channels=1 --channels 4", 1,
          "option in_channels=1: the pictures have 4 channels: leave it out, or "
          "give --channels 1"},
