@@ -233,7 +233,6 @@ static double run_once(Run *run, int placement, int grouping)
     Guarded buffers[96];
     void *table[96];
     int n = run->n_inputs + run->n_results;
-    size_t scratch_bytes = (size_t)run->layout.scratch + 64;
     for (int i = 0; i < run->n_inputs; i++) {
         const AqType *type = arg_type(run->test->body, i);
         buffers[i] = guarded_new((size_t)aq_bytes(type), placement);
@@ -250,14 +249,18 @@ static double run_once(Run *run, int placement, int grouping)
         table[i] = buffers[i].data;
     if (run->test->in_place)
         table[run->n_inputs] = table[0];
-    void *scratch = aligned_alloc(64, (scratch_bytes + 63) / 64 * 64);
-    assert_non_null(scratch);
+    /* what the layout says, in whole cache lines, and nothing behind it */
+    int64_t room = aq_round_up(run->layout.scratch, 64);
+    Guarded scratch = guarded_new((size_t)room, placement ? 1 : 0);
     unsigned mode = _mm_getcsr();
     _mm_setcsr(mode | 0x8040); /* flush denormals, as our threads do */
     for (int s = 0; s < run->n_stages; s++)
-        run_tasks(&run->stages[s], table, scratch, grouping);
+        run_tasks(&run->stages[s], table, scratch.data, grouping);
     _mm_setcsr(mode);
-    free(scratch);
+    if (!guarded_is_whole(&scratch))
+        fail_msg("%s: wrote outside its scratch (placement %d)",
+                 run->test->name, placement);
+    guarded_free(&scratch);
     double worst = check_all(run, buffers, n, placement, grouping);
     for (int i = 0; i < n; i++)
         guarded_free(&buffers[i]);
