@@ -215,12 +215,12 @@ static void check_poisoned(const AqGraph *g)
 static void test_nothing_dead_is_read(void **state)
 {
     (void)state;
-    AqGraph *g = aq_test_points_step();
-    check_poisoned(g);
-    aq_graph_free(g);
-    g = aq_test_nano_step();
-    check_poisoned(g);
-    aq_graph_free(g);
+    AqGraph *graphs[] = {aq_test_points_step(), aq_test_nano_step(),
+                         aq_test_heads_step()};
+    for (int i = 0; i < AQ_COUNT(graphs); i++) {
+        check_poisoned(graphs[i]);
+        aq_graph_free(graphs[i]);
+    }
 }
 
 int main(void)

@@ -118,10 +118,8 @@ static void test_training_steps(void **state)
 
 /* ---- the same bits ---- */
 
-static void test_same_bits_for_any_threads_and_order(void **state)
+static void check_same_bits(AqGraph *g)
 {
-    (void)state;
-    AqGraph *g = aq_test_nano_step();
     AqText right = aq_machine_three_steps(g, (AqPoolOptions){.threads = 1}, 0);
     const AqPoolOptions others[] = {{1, true, 0},
                                     {2, false, 0},
@@ -135,6 +133,13 @@ static void test_same_bits_for_any_threads_and_order(void **state)
     }
     aq_text_free(&right);
     aq_graph_free(g);
+}
+
+static void test_same_bits_for_any_threads_and_order(void **state)
+{
+    (void)state;
+    check_same_bits(aq_test_nano_step());
+    check_same_bits(aq_test_heads_step());
 }
 
 /* ---- what is not finite ---- */

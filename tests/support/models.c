@@ -39,15 +39,27 @@ AqGraph *aq_test_training(const char *model, const AqSetting *settings, int n,
     return g;
 }
 
-AqGraph *aq_test_nano_step(void)
+static AqGraph *nano_step(const char *head_channels)
 {
-    const AqSetting nano[] = {{"channels", "16"}, {"mults", "1,2"},
-                              {"blocks", "1"},    {"groups", "4"},
-                              {"attention", "4"}, {"zero_init", "false"}};
+    const AqSetting nano[] = {
+        {"channels", "16"},    {"mults", "1,2"},
+        {"blocks", "1"},       {"groups", "4"},
+        {"attention", "4"},    {"head_channels", head_channels},
+        {"zero_init", "false"}};
     return aq_test_training(
         "ddpm_unet", nano, AQ_COUNT(nano),
         (AqTask){.batch = 3, .height = 8, .width = 8, .channels = 3},
         (AqOptimizer){.rate = {.base = 1e-3}, .ema = 0.99, .clip = 1});
+}
+
+AqGraph *aq_test_nano_step(void)
+{
+    return nano_step("0");
+}
+
+AqGraph *aq_test_heads_step(void)
+{
+    return nano_step("8");
 }
 
 AqGraph *aq_test_points_step(void)

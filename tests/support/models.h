@@ -12,8 +12,10 @@ AqGraph *aq_test_kernels(const AqGraph *g, int level);
 /* The step of a model of the library; the task says all but that. */
 AqGraph *aq_test_training(const char *model, const AqSetting *settings, int n,
                           AqTask task, AqOptimizer optimizer);
-/* Small ones: a UNet with attention at 8x8, a network for points. */
+/* Small ones: a UNet with attention at 4x4, of one head a picture or of four
+ * (twelve in all: their tasks make their own panels), a network for points. */
 AqGraph *aq_test_nano_step(void);
+AqGraph *aq_test_heads_step(void);
 AqGraph *aq_test_points_step(void);
 /* Whether they print the same. */
 bool aq_test_same_text(const AqGraph *a, const AqGraph *b);
