@@ -57,12 +57,13 @@ static const Shape shapes[] = {
     {2, 128, 77, 1, 160, HEAD_BIAS, false, 0},
     {1, 1, 127, 1, 256, NO_BIAS, false, 0},
     {1, 59, 64, 1, 512, MASK, true, 0},
-    {1, 190, 192, 24, 40, NO_BIAS, true, 0}, /* several strips to a task */
+    {1, 190, 530, 24, 40, NO_BIAS, true, 0}, /* several strips to a task */
     {1, 300, 530, 1, 24, NO_BIAS, true, 5},
     /* heads enough for tasks with panels of their own */
     {2, 70, 150, 5, 32, FULL_BIAS, false, 0},
     {4, 131, 131, 2, 24, NO_BIAS, true, 0},
     {8, 66, 300, 1, 40, MASK, false, 5},
+    {8, 66, 66, 1, 24, NO_BIAS, false, 6}, /* and without q's gradient */
 };
 
 typedef struct Case {
