@@ -210,6 +210,42 @@ static void test_small_parts(void **state)
     assert_int_equal(check_text(PARTS(10, 9266, "")).copies, 0);
 }
 
+/* Two gradients of `n` numbers, which come first, between three of matrices,
+ * which come last; before those, a value that is larger than each of them. */
+#define PARTS_AROUND(n, size)                                                  \
+    "graph {\n  %0 = input {name=\"x\"} : f32[4," #n "]\n"                     \
+    "  %1 = input {name=\"l\"} : f32[90,4]\n"                                  \
+    "  %2 = input {name=\"m\"} : f32[90,56]\n"                                 \
+    "  %3 = input {name=\"r\"} : f32[1,90]\n"                                  \
+    "  %4 = reduce_sum %0 {axes=[0]} : f32[" #n "]\n"                          \
+    "  %5 = exp %4 : f32[" #n "]\n  %6 = reduce_sum %4 {axes=[0]} : f32[]\n"   \
+    "  %7 = reshape %6 : f32[1,1]\n  %8 = broadcast %7 : f32[90,4]\n"          \
+    "  %9 = add %1, %8 : f32[90,4]\n"                                          \
+    "  %10 = matmul %9, %1 {ta=0, tb=1} : f32[90,90]\n"                        \
+    "  %11 = matmul %3, %10 {ta=0, tb=0} : f32[1,90]\n"                        \
+    "  %12 = matmul %11, %2 {ta=0, tb=0} : f32[1,56]\n"                        \
+    "  %13 = matmul %12, %12 {ta=1, tb=0} : f32[56,56]\n"                      \
+    "  %14 = matmul %13, %13 {ta=0, tb=0} : f32[56,56]\n"                      \
+    "  %15 = matmul %14, %13 {ta=0, tb=0} : f32[56,56]\n"                      \
+    "  %16 = reshape %13 : f32[3136]\n  %17 = reshape %14 : f32[3136]\n"       \
+    "  %18 = reshape %15 : f32[3136]\n"                                        \
+    "  %19 = concat %16, %4, %17, %5, %18 {axis=0} : f32[" #size "]\n"         \
+    "  output y = %19\n"                                                       \
+    "}\n"
+
+/* Larger ones do too where the arena is far above its bound otherwise, as it is
+ * where a value fits into the concat whole, but not between its parts. */
+static void test_larger_parts(void **state)
+{
+    (void)state;
+    AqPlanCounts apart = check_text(PARTS_AROUND(36, 9480));
+    AqPlanCounts within = check_text(PARTS_AROUND(38, 9484));
+    assert_int_equal(apart.copies, 2);
+    assert_true(apart.arena <= apart.bound / 100 * 105);
+    assert_int_equal(within.copies, 0);
+    assert_true(within.arena > within.bound / 100 * 105);
+}
+
 /* ---- size ---- */
 
 static void test_the_unet_s_arena_is_near_its_bound(void **state)
@@ -250,6 +286,7 @@ int main(void)
         cmocka_unit_test(test_nothing_to_do),
         cmocka_unit_test(test_many_parts),
         cmocka_unit_test(test_small_parts),
+        cmocka_unit_test(test_larger_parts),
         cmocka_unit_test(test_the_unet_s_arena_is_near_its_bound),
     };
     return cmocka_run_group_tests_name("plan", tests, NULL, NULL);

@@ -345,7 +345,8 @@ static void run_copy(Run *r, const AqStep *step)
 
 static AqPlanCounts run_steps(Run *r)
 {
-    AqPlanCounts counts = {0};
+    AqPlanCounts counts = {.arena = r->plan->arena_bytes,
+                           .bound = r->plan->live_bytes};
     AqNeeds *needs = aq_test_needs(r->g, true);
     int64_t kept = own_kept(r, needs);
     for (int i = 0; i < r->plan->n_steps; i++) {

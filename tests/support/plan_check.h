@@ -8,6 +8,7 @@
 
 typedef struct AqPlanCounts {
     int in_place, copies;
+    int64_t arena, bound; /* bytes: the arena, what is alive at once */
 } AqPlanCounts;
 
 /* What code generation would ask for, or a made-up workspace for each. By
