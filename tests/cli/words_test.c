@@ -144,9 +144,8 @@ static void test_too_many(void **state)
                 "more than 64 times --set");
     refuse_many("info", "mlp2d", 65, 2, "too many words");
     refuse_many("plan mlp2d --batch 1",
-                "--batch 1"
-                ",1,1,1,1,1,1,1,1,1,1,1,1,1"
-                ",1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1",
+                "--batch 1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1"
+                ",1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1",
                 1, 1, "--batch: at most 32 numbers");
 }
 
