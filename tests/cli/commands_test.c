@@ -2,6 +2,7 @@
 #include "tests/cli/program.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <setjmp.h>
 #include <string.h>
 
@@ -14,14 +15,11 @@ static void test_streams(void **state)
 {
     (void)state;
     aq_expect(1, "standard output could not be written",
-              "info mlp2d "
-              "--size 0 >&-");
+              "info mlp2d --size 0 >&-");
     aq_expect(1, "standard output could not be written",
-              "--version "
-              ">/dev/full");
+              "--version >/dev/full");
     aq_expect(1, "standard output could not be written",
-              "train --help "
-              ">/dev/full");
+              "train --help >/dev/full");
     /* a reader that goes away ends nothing badly */
     assert_int_equal(aq_shell("{ aquatint info ddpm_unet --tensors; echo "
                               "$? >status; } | head -1 >/dev/null; "
@@ -42,8 +40,7 @@ static void test_info(void **state)
     assert_non_null(strstr(aq_printed(), "conv_in.weight"));
     assert_non_null(strstr(aq_printed(), "[32, 3, 3, 3]"));
     aq_expect(0, "; a point of 2 numbers takes ",
-              "info mlp2d --size 0 "
-              "--channels 2");
+              "info mlp2d --size 0 --channels 2");
     aq_expect(0, "ddpm_unet: ", "info %s/models/ddpm_unet.c", AQ_SOURCE_DIR);
     aq_shell("head -c 100 /dev/zero >bad.safetensors");
     aq_expect(1, "aquatint: bad.safetensors: ", "info bad.safetensors");
@@ -126,6 +123,25 @@ static void expect_numbers(const char *const *names, int count)
     json_decref(line);
 }
 
+/* What `plan` says of resident memory, in MiB, on its only line; what `bench
+ * --json` found last. */
+static double planned_rss(void)
+{
+    double rss = 0;
+    const char *line = strstr(aq_printed(), "\n     2 ");
+    assert_non_null(line);
+    assert_int_equal(sscanf(line, " 2 %*f %lf", &rss), 1);
+    return rss;
+}
+
+static double measured_rss(void)
+{
+    json_t *line = json_loads(aq_printed(), 0, NULL);
+    double bytes = json_number_value(json_object_get(line, "peak_rss"));
+    json_decref(line);
+    return bytes / (1 << 20);
+}
+
 static void test_bench(void **state)
 {
     (void)state;
@@ -140,6 +156,22 @@ static void test_bench(void **state)
                                    "step_s",     "step_min_s",  "gflops",
                                    "peak_rss",   "peak_gflops", "first_step_s"};
     expect_numbers(numbers, AQ_COUNT(numbers));
+}
+
+/* Sanitizers take memory of their own. */
+static void test_resident_memory(void **state)
+{
+    (void)state;
+#ifdef AQ_SANITIZED
+    skip();
+#endif
+    aq_expect(0, NULL, "bench ddpm_unet " SMALL " --steps 1"); /* compiles */
+    aq_expect(0, NULL, "bench ddpm_unet " SMALL " --steps 2 --json");
+    double measured = measured_rss();
+    aq_expect(0, " rss ", "plan ddpm_unet " SMALL);
+    double planned = planned_rss();
+    if (!(fabs(planned - measured) <= 40))
+        fail_msg("%.0f MiB are planned, %.0f measured", planned, measured);
 }
 
 static void test_bench_of_samples(void **state)
@@ -174,6 +206,7 @@ int main(void)
         cmocka_unit_test(test_channels),
         cmocka_unit_test(test_dumps),
         cmocka_unit_test(test_bench),
+        cmocka_unit_test(test_resident_memory),
         cmocka_unit_test(test_bench_of_samples),
     };
     return cmocka_run_group_tests_name("commands", tests, aq_program_setup,
