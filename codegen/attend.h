@@ -215,7 +215,7 @@ typedef struct AqHead {
 /* Where a task finds its head; makes the panels, in `own` (a->panel_floats of
  * scratch), if they are the task's. */
 AqHead aq_attend_begin_head(const AqAttend *a, void *const *buffers, float *own,
-                      int64_t b, int64_t h, int64_t split);
+                            int64_t b, int64_t h, int64_t split);
 /* dq = the sum of the splits' from token `first` on, `panels` the first's */
 void aq_attend_join_head(const AqAttend *a, void *const *buffers,
                          const float *panels, int64_t b, int64_t h,

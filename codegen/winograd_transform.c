@@ -5,8 +5,8 @@
  *   columns i, j equal or opposite in every row: x_i + x_j and x_i - x_j are
  *     made once and take their place;
  *   rows i, j equal in some columns and opposite in the others: what they share
- *     is p +- f q, with p from the equal columns and f q from the opposite ones,
- *     so that the multiplication by f goes with the additions. */
+ *     is p +- f q, with p from the equal columns and f q from the opposite
+ * ones, so that the multiplication by f goes with the additions. */
 #include "codegen/winograd.h"
 
 #include <math.h>
