@@ -5,7 +5,7 @@
  * the profiles of three ddpm_unet (32, 64, 128 channels) at batches 1, 4 and 8
  * (the median of several runs of each kernel, by relative error), two threads
  * with AVX-512 at 250 to 310 GFLOP/s, and to those of dit; medians of est over
- * measured are then 0.9 to 1.15 for whole steps.  Caches are as fast as the
+ * measured are 0.85 to 1.11 for whole steps.  Caches are as fast as the
  * clock, so what moves within them is counted in operations of the peak; only
  * what is too large for them goes at the speed of memory.  Fit them again when
  * an algorithm becomes faster. */

@@ -114,8 +114,8 @@ AqStatus aq_cli_moved_data(AqCli *cli, AqRunOptions *run);
             "of the pictures (default: the model's in_channels, if it is "     \
             "set, else 3), or numbers of a point (2)"                          \
     }
-/* --channels; without it what --set says of in_channels, as long as that is a
- * number of 1 to `most`; else `otherwise`. */
+/* --channels; without it what --set says of in_channels, an error unless it is
+ * from 1 to `most`; without both, or of no number, `otherwise`. */
 int aq_cli_channels(AqCli *cli, int otherwise, int most);
 AqStatus aq_cli_shape(AqCli *cli, AqTask *task);
 /* Then, with the task's model known: points of two columns, where no --size was

@@ -238,8 +238,7 @@ static const struct {
      "\"channels\"?"},
     {{"in_channels", "4"},
      "option in_channels=4: the pictures have 3 channels: leave it out, or "
-     "give "
-     "--channels 4"},
+     "give --channels 4"},
     {{"channels", "6x"},
      "option channels=6x: a whole number from 1 to 65536 is needed"},
     {{"channels", "65537"},
