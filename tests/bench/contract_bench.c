@@ -4,6 +4,7 @@
  *
  *   contract_bench [-l LEVEL] [-t THREADS] [-r ROUNDS] [-v]
  *                  [-a ALGORITHM] [-b BLOCKS: five numbers]
+ *                  [-e MEGABYTES that each thread reads between two rounds]
  *                  [-c BATCH,SIZE,IN,OUT,KERNEL,STRIDE | NAME...] */
 #include "codegen/codegen.h"
 #include "passes/passes.h"
@@ -117,6 +118,20 @@ static void run_peak(Pool *p, int thread)
     double seconds = processor_seconds() - start;
     p->gflops[thread] =
         24e-9 * (double)rounds * (p->level == 4 ? 16 : 8) / seconds;
+}
+
+/* ---- caches that another kernel has used ---- */
+
+static int64_t evicted; /* floats of each thread */
+
+static void run_evict(Pool *p, int thread)
+{
+    (void)p;
+    static float *other[MOST_THREADS];
+    if (!other[thread])
+        other[thread] = aligned_alloc(2 << 20, (size_t)evicted * 4);
+    for (int64_t i = 0; i < evicted; i += 16)
+        other[thread][i] += 1;
 }
 
 static double peak(void)
@@ -235,6 +250,8 @@ static void measure(const AqStage *stages, int n_stages, void *const *buffers,
     pool.buffers = buffers;
     double before = peak();
     for (int r = 0; r < rounds; r++) {
+        if (evicted > 0)
+            run_all(run_evict);
         double start = aq_seconds(), busy = 0;
         memset(pool.busy, 0, sizeof pool.busy);
         for (int s = 0; s < n_stages; s++) {
@@ -337,7 +354,7 @@ int main(int argc, char **argv)
     bool verbose = false;
     Layer own = {.name = NULL};
     pool.threads = aq_cpu_count();
-    while ((option = getopt(argc, argv, "l:t:r:va:b:c:")) != -1)
+    while ((option = getopt(argc, argv, "l:t:r:va:b:c:e:")) != -1)
         if (option == 'l')
             level = atoi(optarg);
         else if (option == 't')
@@ -346,6 +363,8 @@ int main(int argc, char **argv)
             rounds = AQ_MAX(AQ_MIN(atoi(optarg), MOST_ROUNDS), 1);
         else if (option == 'v')
             verbose = true;
+        else if (option == 'e')
+            evicted = (int64_t)AQ_MAX(AQ_MIN(atoi(optarg), 4096), 0) << 18;
         else if (option == 'a')
             algorithm = optarg;
         else if (option == 'c' &&
