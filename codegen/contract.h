@@ -30,6 +30,7 @@
 #define AQ_CODEGEN_CONTRACT_H
 
 #include "codegen/contract_sums.h"
+#include "ir/tiles.h"
 
 enum {
     AQ_KC = 256,         /* the largest block of k */

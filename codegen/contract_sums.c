@@ -1,5 +1,6 @@
 /* Reductions of what a contraction's kernel gives: see contract_sums.h. */
 #include "codegen/contract_sums.h"
+#include "ir/tiles.h"
 
 #include <string.h>
 

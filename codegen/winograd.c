@@ -122,123 +122,29 @@ static AqStatus set_weights(Forward *f, AqError *error)
     return AQ_OK;
 }
 
-/* Rows of V: some spare floats, so that tiles do not meet in one set of the
- * cache; few lengths, so that few register tiles are compiled. */
-static void set_passes(AqWinograd *w, int64_t most)
+/* As the kernel says: {tiles a task, strips a task, channels a pass, V shared,
+ * U shared}. */
+static void set_blocks(Forward *f)
 {
-    enum { LEAST = 64, SPARE = 16 };
-    int64_t vector = w->packing.vector, channels = w->image.channels;
-    w->passes = aq_ceil_div(channels, most);
-    w->pass = aq_round_up(aq_ceil_div(channels, w->passes), vector);
-    w->passes = aq_ceil_div(channels, w->pass);
-    w->row = LEAST;
-    while (w->row < w->pass)
-        w->row *= 2;
-    w->row += SPARE;
-}
-
-/* Of tiles, strips and channels: {tiles a task, strips a task, channels a pass,
- * V shared, U shared}. */
-typedef struct Blocks {
-    int64_t tiles, strips, pass, share_v, share_u;
-} Blocks;
-
-/* Whether U comes from beyond L2, at each of its uses. */
-static bool is_large(const AqWinograd *w, const AqTarget *target)
-{
-    int64_t u = 4 * AQ_POINTS * w->image.channels * w->part.n;
-    return u > 2 * target->l2;
-}
-
-double aq_idle(int64_t tasks)
-{
-    static const struct {
-        int64_t threads;
-        double weight;
-    } likely[] = {{2, 0.5}, {4, 0.4}, {8, 0.1}};
-    double idle = 0;
-    for (int i = 0; i < AQ_COUNT(likely); i++) {
-        int64_t rounds = aq_ceil_div(tasks, likely[i].threads);
-        idle += likely[i].weight * (double)(rounds * likely[i].threads) /
-                (double)tasks;
-    }
-    return idle;
-}
-
-/* What a tile costs in blocks of so many, in proportion: U streams past each
- * block; beyond L2 V does so, too. */
-static double cost(const AqWinograd *w, const AqTarget *target,
-                   const AqTiles *t)
-{
-    int64_t tiles = t->unit_block * t->across;
-    int64_t rows = aq_ceil_div(tiles, 4) * 4;
-    double bytes = 4.0 * (double)(AQ_POINTS * rows * w->passes * w->row);
-    double over = AQ_MAX(bytes / target->l2 - 1.25, 0);
-    double u = is_large(w, target) ? 12 : 6;
-    return (1 + u / (double)tiles + 0.1 * over) * (double)rows / (double)tiles *
-           aq_idle(t->blocks);
-}
-
-static int64_t choose_tiles(const AqWinograd *w, const AqTarget *target)
-{
-    enum { LEAST = 12, MOST = 64 };
-    int64_t best = LEAST;
-    double least = -1;
-    for (int64_t tiles = LEAST; tiles <= MOST; tiles++) {
-        AqTiles t = w->tiles;
-        aq_tiles_cut(&t, tiles);
-        double now = cost(w, target, &t);
-        if (least < 0 || now < least) {
-            least = now;
-            best = tiles;
-        }
-    }
-    return best;
-}
-
-static Blocks choose(AqWinograd *w, const AqTarget *target)
-{
-    /* of at most FEW tiles tasks share the columns in one block, but not of a
-     * single strip, which is no task for a second thread; of SOME in several,
-     * each as large as it may be, where U is large */
-    enum { FEW = 64, FEW_OF_A_STRIP = 24, SOME = 256 };
-    int64_t tiles = w->tiles.samples * w->tiles.down * w->tiles.along;
-    int64_t few = w->strips > 1 ? FEW : FEW_OF_A_STRIP;
-    Blocks b = {.strips = w->strips, .pass = AQ_KC, .share_u = 1};
-    if (tiles > SOME || (tiles > few && !is_large(w, target))) {
-        set_passes(w, b.pass);
-        b.tiles = choose_tiles(w, target);
-        return b;
-    }
-    if (tiles > FEW)
-        return (Blocks){.tiles = FEW,
-                        .strips = 1,
-                        .pass = AQ_KC,
-                        .share_v = 1,
-                        .share_u = 1};
-    int64_t strip = 4 * AQ_POINTS * w->packing.columns;
-    b = (Blocks){.tiles = tiles, .strips = 1, .pass = 64, .share_v = 1};
-    while (2 * b.pass <= AQ_KC && 2 * b.pass * strip <= target->l2 * 5 / 8)
-        b.pass *= 2;
-    return b;
-}
-
-static void set_tiles(Forward *f)
-{
+    enum { TILES, STRIPS, PASS, SHARE_V, SHARE_U, NUMBERS };
     AqWinograd *w = &f->w;
-    const AqKernel *kernel = f->k->kernel;
-    w->tiles.samples = f->k->node->type.dim[0];
-    w->tiles.down = aq_ceil_div(w->height, AQ_TILE);
-    w->tiles.along = aq_ceil_div(w->width, AQ_TILE);
-    Blocks b = choose(w, kernel->target);
-    int64_t *field[] = {&b.tiles, &b.strips, &b.pass, &b.share_v, &b.share_u};
-    for (int i = 0; i < AQ_COUNT(field); i++)
-        *field[i] = aq_attr_at(kernel->node, AQ_KEY_BLOCKS, i, *field[i]);
-    aq_tiles_cut(&w->tiles, b.tiles);
-    set_passes(w, AQ_MAX(AQ_MIN(b.pass, AQ_KC), 1));
-    w->strip_block = AQ_MAX(AQ_MIN(b.strips, w->strips), 1);
-    w->share_v = b.share_v != 0;
-    w->share_u = b.share_u != 0;
+    int64_t b[NUMBERS] = {[TILES] = 32,
+                          [STRIPS] = w->strips,
+                          [PASS] = AQ_WINOGRAD_TERMS,
+                          [SHARE_U] = 1};
+    for (int i = 0; i < NUMBERS; i++)
+        b[i] = aq_attr_at(f->k->kernel->node, AQ_KEY_BLOCKS, i, b[i]);
+    w->tiles = aq_tiles_of(f->k->node->type.dim[0], w->height, w->width);
+    aq_tiles_cut(&w->tiles, b[TILES]);
+    AqPasses p = aq_passes_of(w->image.channels,
+                              AQ_MAX(AQ_MIN(b[PASS], AQ_WINOGRAD_TERMS), 1),
+                              w->packing.vector);
+    w->pass = p.pass;
+    w->passes = p.passes;
+    w->row = p.row;
+    w->strip_block = AQ_MAX(AQ_MIN(b[STRIPS], w->strips), 1);
+    w->share_v = b[SHARE_V] != 0;
+    w->share_u = b[SHARE_U] != 0;
 }
 
 static void set_room(Forward *f)
@@ -284,7 +190,7 @@ static AqStatus analyse(Forward *f, const AqContractKernel *k, AqError *error)
     w->width = k->node->type.dim[2];
     w->tile_rows = aq_tile_rows(k->kernel->target);
     w->strips = aq_ceil_div(w->part.n, w->packing.columns);
-    set_tiles(f);
+    set_blocks(f);
     set_room(f);
     f->tasks[STAGE_EVALUATE] = w->weights.tasks;
     f->tasks[STAGE_WEIGHTS] =

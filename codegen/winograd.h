@@ -16,20 +16,13 @@
  *   winograd_rows.c       pixels into row buffers, through the prologue
  *   winograd_transform.c  the leaf of all transforms
  *
- * Units.  A unit is a run of `across` tiles side by side.  Units are numbered
- * downwards first, so that neighbours share two rows of pixels.  A task takes
- * `unit_block` of them. */
+ * Tiles and units are those of ir/tiles.h. */
 #ifndef AQ_CODEGEN_WINOGRAD_H
 #define AQ_CODEGEN_WINOGRAD_H
 
 #include "codegen/contract.h"
 
-enum {
-    AQ_TILE = 4,    /* pixels of a tile, along one side */
-    AQ_PATCH = 6,   /* of what it reads */
-    AQ_POINTS = 36, /* products */
-    AQ_WINOGRAD_TAPS = 9,
-};
+enum { AQ_WINOGRAD_TAPS = 9 };
 
 /* ---- winograd_transform.c ---- */
 
@@ -54,7 +47,7 @@ AqStatus aq_winograd_link_transform(AqCodePlan *plan, AqTransform transform,
 /* ---- winograd_rows.c ---- */
 
 /* An image (N, H, W, C), or some channels of it, from a multiple of the vector
- * to another or to the last, and how its tiles are numbered. */
+ * to another or to the last. */
 typedef struct AqTileImage {
     AqEvaluateFn *evaluate; /* NULL: read from `buffer` where it lies */
     AqCopyFn *copy;
@@ -64,15 +57,6 @@ typedef struct AqTileImage {
     int64_t height, width, top, left; /* pixel of tile 0's patch */
     int64_t patch;                    /* pixels of a tile along one side */
 } AqTileImage;
-
-typedef struct AqTiles {
-    int64_t samples, down, along;      /* tiles of a sample */
-    int64_t across, segments;          /* tiles of a unit; units of a row */
-    int64_t units, unit_block, blocks; /* in all; of a task; tasks */
-} AqTiles;
-
-/* `wanted` tiles a task, as near as whole units come. */
-void aq_tiles_cut(AqTiles *t, int64_t wanted);
 
 typedef struct AqUnit {
     int64_t sample, y, x, count; /* of the first tile; tiles in it */
@@ -102,9 +86,6 @@ AqStatus aq_winograd_link_image(AqCodePlan *plan, const AqContractKernel *k,
 /* For pieces of that many floats, of which the same place is used in turn: such
  * that they lie in different sets of the cache. */
 int64_t aq_point_stride(int64_t floats);
-/* How much longer so many tasks take than if they kept all threads busy, of
- * which there may be any number. */
-double aq_idle(int64_t tasks);
 
 /* ---- winograd_weight.c ---- */
 

@@ -5,17 +5,6 @@
 
 #include <string.h>
 
-void aq_tiles_cut(AqTiles *t, int64_t wanted)
-{
-    t->segments = aq_ceil_div(t->along, AQ_MAX(wanted, 1));
-    t->across = aq_ceil_div(t->along, t->segments);
-    t->segments = aq_ceil_div(t->along, t->across);
-    t->units = t->samples * t->segments * t->down;
-    t->blocks = aq_ceil_div(t->units, AQ_MAX(wanted / t->across, 1));
-    t->unit_block = aq_ceil_div(t->units, t->blocks);
-    t->blocks = aq_ceil_div(t->units, t->unit_block);
-}
-
 AqUnit aq_tile_unit(const AqTiles *t, int64_t unit, int64_t first)
 {
     int64_t x = unit / t->down % t->segments * t->across;

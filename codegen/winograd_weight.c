@@ -37,125 +37,7 @@ static void set_images(Weight *f)
     x->top = -aq_attr_at(f->k->node, AQ_KEY_PAD, 0, 0);
     x->left = -aq_attr_at(f->k->node, AQ_KEY_PAD, 2, 0);
     w->image[AQ_WINOGRAD_DY].patch = AQ_TILE;
-    w->tiles.samples = dy->dim[0];
-    w->tiles.down = aq_ceil_div(dy->dim[1], AQ_TILE);
-    w->tiles.along = aq_ceil_div(dy->dim[2], AQ_TILE);
-}
-
-/* {tiles a pass; register tiles, strips, slices of the tasks; V, D shared} */
-typedef struct Blocks {
-    int64_t tiles, rows, strips, slices, shared;
-} Blocks;
-
-enum { MOST_EVALUATIONS = 2 }; /* of an operand; else it is stored */
-
-/* How many blocks need the same part of an operand. */
-static int64_t times_of(const AqWinogradWeight *w, const Blocks *b, int which)
-{
-    return which == AQ_WINOGRAD_X ? aq_ceil_div(w->strips, b->strips)
-                                  : aq_ceil_div(w->row_tiles, b->rows);
-}
-
-/* Cycles of a vector of a tile of an operand in a block, as measured: its 36
- * lines written, beyond L2 if shared, and its pixels read or evaluated, or
- * stored beforehand and read. */
-static double cost_of_tile(const AqWinogradWeight *w, const Blocks *b,
-                           int which)
-{
-    enum { WRITE = 140, FAR = 250, FETCH = 80 };
-    enum { READ = 50, EVALUATE = 320, STORE = 150 };
-    double times = (double)times_of(w, b, which);
-    bool expression = w->image[which].buffer < 0;
-    if (b->shared)
-        return (FAR + (expression ? EVALUATE : READ)) / times + FETCH;
-    if (!expression)
-        return WRITE + READ;
-    if (times <= MOST_EVALUATIONS)
-        return WRITE + EVALUATE;
-    return WRITE + READ + (EVALUATE + STORE) / times;
-}
-
-/* Where V and D of all tiles may lie in the workspace, 36/16 of both images. */
-static bool may_share(const AqWinogradWeight *w, const AqTarget *target)
-{
-    enum { FEW = 256 };
-    const AqTiles *t = &w->tiles;
-    int64_t tiles = t->samples * t->down * t->along;
-    int64_t channels = w->image[0].channels + w->image[1].channels;
-    return tiles <= FEW && 4 * AQ_POINTS * tiles * channels <= target->l3;
-}
-
-/* Register tiles of a block, so that the next begins where a vector does. */
-static int64_t block_step(const AqWinogradWeight *w)
-{
-    int64_t step = 1;
-    while (step * w->tile_rows % w->vector)
-        step++;
-    return step;
-}
-
-/* What a task holds, in L2: its sums, and V and D of a pass that are its own.
- */
-static bool fits(const AqWinogradWeight *w, const AqTarget *target,
-                 const Blocks *b)
-{
-    int64_t rows = b->rows * w->tile_rows, columns = b->strips * w->columns;
-    int64_t sums = 4 * AQ_POINTS * rows * columns;
-    int64_t own = b->shared ? 0 : 4 * AQ_POINTS * b->tiles * (rows + columns);
-    return sums <= target->l2 && own <= target->l2;
-}
-
-/* Cycles of all tasks; of threads there may be any number. */
-static double cost(const AqWinogradWeight *w, const Blocks *b)
-{
-    static const double product = 0.5, sum = 2, back = 5, join = 10;
-    AqTiles t = w->tiles;
-    aq_tiles_cut(&t, b->tiles);
-    int64_t passes = aq_ceil_div(t.blocks, b->slices);
-    int64_t slices = aq_ceil_div(t.blocks, passes);
-    int64_t down = times_of(w, b, AQ_WINOGRAD_DY);
-    int64_t across = times_of(w, b, AQ_WINOGRAD_X);
-    double tiles = (double)(t.samples * t.down * t.along);
-    double lanes = (double)w->vector;
-    double rows = (double)(w->row_tiles * w->tile_rows);
-    double columns = (double)(w->strips * w->columns);
-    double vectors = AQ_POINTS * rows * columns / lanes;
-    double even = (double)w->row_tiles / (double)(down * b->rows) *
-                  (double)w->strips / (double)(across * b->strips);
-    double tile =
-        vectors * (product + sum / (double)(t.unit_block * t.across)) +
-        rows / lanes * (double)across * cost_of_tile(w, b, AQ_WINOGRAD_X) +
-        columns / lanes * (double)down * cost_of_tile(w, b, AQ_WINOGRAD_DY);
-    double slice = vectors * (slices > 1 ? back + join : back);
-    return (tiles * tile + (double)slices * slice) *
-           aq_idle(slices * down * across) * (0.75 + 0.25 / even);
-}
-
-static Blocks choose(const AqWinogradWeight *w, const AqTarget *target)
-{
-    enum { MOST_SLICES = 16 };
-    static const int64_t tiles[] = {8, 16, 32, 64, 128};
-    Blocks best = {0};
-    double least = -1;
-    for (int i = 0; i < AQ_COUNT(tiles) * 2; i++)
-        for (int64_t rows = 0; rows < w->row_tiles; rows += block_step(w))
-            for (int64_t strips = 1; strips <= w->strips; strips++)
-                for (int64_t s = 1; s <= MOST_SLICES; s *= 2) {
-                    Blocks b = {.tiles = tiles[i / 2],
-                                .rows =
-                                    AQ_MIN(rows + block_step(w), w->row_tiles),
-                                .strips = strips,
-                                .slices = s,
-                                .shared = i % 2};
-                    if (!fits(w, target, &b) ||
-                        (b.shared && !may_share(w, target)))
-                        break;
-                    double now = cost(w, &b);
-                    if (least < 0 || now < least)
-                        best = b;
-                    least = least < 0 ? now : AQ_MIN(least, now);
-                }
-    return best;
+    w->tiles = aq_tiles_of(dy->dim[0], dy->dim[1], dy->dim[2]);
 }
 
 /* An operand becomes an image in the workspace. */
@@ -174,25 +56,31 @@ static void set_first(Weight *f, int which)
     im->sw = view.stride[2];
 }
 
+/* How many blocks need the same part of an operand. */
+static int64_t times_of(const AqWinogradWeight *w, int which)
+{
+    return which == AQ_WINOGRAD_X ? aq_ceil_div(w->strips, w->strip_block)
+                                  : aq_ceil_div(w->row_tiles, w->row_block);
+}
+
+/* As the kernel says: {tiles a pass; register tiles, strips, slices of the
+ * tasks; V, D shared}. */
 static void set_blocks(Weight *f)
 {
+    enum { TILES, ROWS, STRIPS, SLICES, SHARED, NUMBERS };
     AqWinogradWeight *w = &f->w;
-    const AqKernel *kernel = f->k->kernel;
-    Blocks b = choose(w, kernel->target);
-    int64_t *field[] = {&b.tiles, &b.rows, &b.strips, &b.slices};
-    for (int i = 0; i < AQ_COUNT(field); i++)
-        *field[i] =
-            AQ_MAX(aq_attr_at(kernel->node, AQ_KEY_BLOCKS, i, *field[i]), 1);
-    b.shared = aq_attr_at(kernel->node, AQ_KEY_BLOCKS, 4, b.shared) != 0;
-    aq_tiles_cut(&w->tiles, b.tiles);
+    int64_t b[NUMBERS] = {[TILES] = 16, [ROWS] = 8, [STRIPS] = 1, [SLICES] = 1};
+    for (int i = 0; i < NUMBERS; i++)
+        b[i] = aq_attr_at(f->k->kernel->node, AQ_KEY_BLOCKS, i, b[i]);
+    aq_tiles_cut(&w->tiles, b[TILES]);
     w->pass = w->tiles.unit_block * w->tiles.across;
-    w->row_block = AQ_MIN(b.rows, w->row_tiles);
-    w->strip_block = AQ_MIN(b.strips, w->strips);
-    w->slice = aq_ceil_div(w->tiles.blocks, b.slices);
+    w->row_block = AQ_MAX(AQ_MIN(b[ROWS], w->row_tiles), 1);
+    w->strip_block = AQ_MAX(AQ_MIN(b[STRIPS], w->strips), 1);
+    w->slice = aq_ceil_div(w->tiles.blocks, AQ_MAX(b[SLICES], 1));
     w->slices = aq_ceil_div(w->tiles.blocks, w->slice);
-    w->shared = b.shared;
-    for (int i = 0; i < AQ_WINOGRAD_IMAGES && !b.shared; i++)
-        if (w->image[i].buffer < 0 && times_of(w, &b, i) > MOST_EVALUATIONS)
+    w->shared = b[SHARED] != 0;
+    for (int i = 0; i < AQ_WINOGRAD_IMAGES && !w->shared; i++)
+        if (w->image[i].buffer < 0 && times_of(w, i) > AQ_WINOGRAD_EVALUATIONS)
             set_first(f, i);
 }
 

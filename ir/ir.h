@@ -345,21 +345,6 @@ typedef struct AqTarget {
     int l1, l2, l3; /* bytes assumed for one core at this level */
 } AqTarget;
 
-/* Rows of an operand that are turned at a time: whole tiles, whole vectors. */
-enum { AQ_TURNED_ROWS = 48 };
-
-/* The register tile of contractions: rows, and floats across. */
-static inline int aq_tile_rows(const AqTarget *target)
-{
-    (void)target;
-    return 6;
-}
-
-static inline int aq_tile_columns(const AqTarget *target)
-{
-    return (target->registers == 32 ? 4 : 2) * target->vector;
-}
-
 /* Of this processor, or of the level forced (0: the best it has). */
 AqStatus aq_target_host(int level, AqTarget *target, AqError *error);
 

@@ -30,15 +30,16 @@ static AqChoice choice_of(const AqNode *kernel, const AqContractFacts *facts,
                           const AqPassContext *cx)
 {
     const AqChoice *measured = tuned(kernel, facts, cx);
-    const char *written = aq_attr_text(kernel, AQ_KEY_ALGORITHM, NULL);
-    if (measured && !written)
-        return *measured;
-    AqChoice choice = {.algorithm = written};
-    if (!written)
+    AqChoice choice = {.algorithm =
+                           aq_attr_text(kernel, AQ_KEY_ALGORITHM, NULL)};
+    if (!choice.algorithm && measured)
+        choice = *measured;
+    if (!choice.algorithm)
         choice.algorithm =
             aq_choose_algorithm(facts, cx->target, cx->algorithm);
-    choice.n_blocks =
-        aq_choose_blocks(choice.algorithm, facts, cx->target, choice.blocks);
+    if (choice.n_blocks == 0)
+        choice.n_blocks = aq_choose_blocks(choice.algorithm, facts, cx->target,
+                                           choice.blocks);
     return choice;
 }
 

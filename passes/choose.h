@@ -16,7 +16,8 @@ typedef struct AqContractFacts {
     /* operands are arguments, perhaps in another shape; the kernel's only
      * result is the contraction's value */
     bool plain_operands, plain_result;
-    bool by_terms; /* matmul: a's rows are terms, as in a weight's gradient */
+    bool stored[2]; /* an operand is an argument or a part of one */
+    bool by_terms;  /* matmul: a's rows are terms, as in a weight's gradient */
     /* of an operand that is computed while it is read: the operations of an
      * element, an exponential being several; else 0 */
     int evaluation[2];
@@ -37,6 +38,11 @@ int aq_choose_blocks(const char *algorithm, const AqContractFacts *facts,
 bool aq_algorithm_suits(const char *algorithm, const AqContractFacts *facts,
                         const AqTarget *target);
 
+/* What an algorithm's file in codegen/ reads, and how many numbers: */
+/* choose_winograd.c: tiles, strips, terms, V shared, U shared; of the weights'
+ * gradient tiles, register tiles, strips, slices, V and D shared */
+int aq_choose_winograd_blocks(const AqContractFacts *facts,
+                              const AqTarget *target, int64_t *blocks);
 /* choose_blocks.c: rows, columns, k, slices; rows, columns */
 int aq_choose_gemm_blocks(const AqContractFacts *facts, const AqTarget *target,
                           int64_t *blocks);

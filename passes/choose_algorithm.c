@@ -16,7 +16,7 @@ typedef int Blocks(const AqContractFacts *facts, const AqTarget *target,
 typedef struct Algorithm {
     const char *name;
     Predicate *suits, *wins;
-    Blocks *blocks; /* NULL: it has none */
+    Blocks *blocks;
 } Algorithm;
 
 /* ---- winograd: a quarter of the multiplications ---- */
@@ -94,7 +94,7 @@ static bool always(const AqContractFacts *facts, const AqTarget *target)
 /* ---- the table ---- */
 
 static const Algorithm algorithms[] = {
-    {"winograd", is_plain_3x3, wins_winograd, NULL},
+    {"winograd", is_plain_3x3, wins_winograd, aq_choose_winograd_blocks},
     {"blas", is_plain_product, nowhere, aq_choose_blas_blocks},
     {"gemm", always, always, aq_choose_gemm_blocks},
 };
@@ -136,5 +136,5 @@ int aq_choose_blocks(const char *algorithm, const AqContractFacts *facts,
                      const AqTarget *target, int64_t *blocks)
 {
     const Algorithm *row = named(algorithm);
-    return row && row->blocks ? row->blocks(facts, target, blocks) : 0;
+    return row ? row->blocks(facts, target, blocks) : 0;
 }

@@ -18,6 +18,7 @@
  *   tasks     each costs about as much as 100 thousand operations
  *   slices    sums are written and read again: 1 + 70 slices / k
  */
+#include "ir/tiles.h"
 #include "passes/choose.h"
 
 enum {

@@ -1,5 +1,5 @@
 /* What --tune measures for a contraction: every algorithm that suits in the
- * blocks that its table says, and a few others for `gemm`. */
+ * blocks that its table says, and in a few others. */
 #include "passes/choose.h"
 
 #include <string.h>
@@ -30,19 +30,35 @@ static void add(List *list, const AqChoice *choice)
         list->at[list->count++] = *choice;
 }
 
-/* Half and twice as many rows or columns, other slices. */
-static void add_gemm_blocks(List *list, const AqChoice *gemm)
+/* Of an algorithm's blocks, the numbers whose best value differs most from one
+ * processor to another: halved and doubled. */
+typedef struct Numbers {
+    const char *algorithm;
+    bool weights; /* for the weights' gradient, or for the other directions */
+    int which[3];
+} Numbers;
+
+static const Numbers varied[] = {
+    {"gemm", false, {0, 1, 3}}, /* rows, columns, slices */
+    {"gemm", true, {0, 1, 3}},
+    {"winograd", false, {0, 1, 1}}, /* tiles, strips */
+    {"winograd", true, {0, 1, 3}},  /* tiles, register tiles, slices */
+};
+
+static void add_other_blocks(List *list, const AqChoice *choice, AqOp op)
 {
-    enum { ROWS, COLUMNS, TERMS, SLICES };
-    static const struct {
-        int which, times, over;
-    } changes[] = {{ROWS, 1, 2},    {ROWS, 2, 1},   {COLUMNS, 1, 2},
-                   {COLUMNS, 2, 1}, {SLICES, 1, 2}, {SLICES, 2, 1}};
-    for (int i = 0; i < AQ_COUNT(changes); i++) {
-        AqChoice other = *gemm;
-        int64_t *number = &other.blocks[changes[i].which];
-        *number = AQ_MAX(*number * changes[i].times / changes[i].over, 1);
-        add(list, &other);
+    bool weights = op == AQ_OP_conv2d_weight_gradient;
+    for (int i = 0; i < AQ_COUNT(varied); i++) {
+        const Numbers *v = &varied[i];
+        if (strcmp(v->algorithm, choice->algorithm) != 0 ||
+            v->weights != weights)
+            continue;
+        for (int j = 0; j < 2 * AQ_COUNT(v->which); j++) {
+            AqChoice other = *choice;
+            int64_t *number = &other.blocks[v->which[j / 2]];
+            *number = j % 2 ? 2 * *number : AQ_MAX(*number / 2, 1);
+            add(list, &other);
+        }
     }
 }
 
@@ -65,8 +81,7 @@ int aq_contraction_choices(const AqNode *kernel, const AqTarget *target,
         other.n_blocks =
             aq_choose_blocks(other.algorithm, &facts, target, other.blocks);
         add(&list, &other);
-        if (!strcmp(other.algorithm, "gemm"))
-            add_gemm_blocks(&list, &other);
+        add_other_blocks(&list, &other, facts.op);
     }
     return list.count;
 }

@@ -25,6 +25,15 @@ static bool is_plain(const AqGraph *body, AqId id, AqId of)
     }
 }
 
+static bool is_stored(const AqGraph *body, AqId id)
+{
+    const AqNode *node = aq_node(body, id);
+    if (node->op == AQ_OP_reshape || node->op == AQ_OP_detach ||
+        node->op == AQ_OP_slice)
+        return is_stored(body, node->inputs[0]);
+    return node->op == AQ_OP_arg;
+}
+
 /* Operations of an element of `id`, arguments being there: some dozens for an
  * exponential.  What is used twice counts twice. */
 static int evaluation_of(const AqGraph *body, AqId id)
@@ -87,8 +96,10 @@ bool aq_contract_facts(const AqNode *kernel, AqContractFacts *facts)
                           is_plain(body, node->inputs[1], AQ_NO_NODE),
         .plain_result =
             body->n_outputs == 1 && is_plain(body, body->outputs[0].node, id)};
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
+        facts->stored[i] = is_stored(body, node->inputs[i]);
         facts->evaluation[i] = evaluation_of(body, node->inputs[i]);
+    }
     if (node->op == AQ_OP_matmul)
         matmul_facts(node, a, facts);
     else if (node->op == AQ_OP_conv2d)

@@ -14,7 +14,7 @@ enum { AQ_BLOCK_NUMBERS = 8 }; /* at most, in the attribute `blocks` */
 typedef struct AqChoice {
     uint64_t contraction; /* aq_contraction_hash */
     const char *algorithm;
-    int n_blocks; /* 0: the algorithm has none, or finds them itself */
+    int n_blocks; /* 0: as the table says */
     int64_t blocks[AQ_BLOCK_NUMBERS];
 } AqChoice;
 

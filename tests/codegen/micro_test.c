@@ -1,6 +1,7 @@
 /* The register tile stays in registers: no loop of its assembly touches the
  * stack, at any height, in both forms, on both levels. */
 #include "codegen/codegen.h"
+#include "ir/tiles.h"
 #include "tests/support/bench.h"
 
 #include <dirent.h>
