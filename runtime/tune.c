@@ -7,6 +7,10 @@
 
 enum { MOST_CANDIDATES = 16, ROUNDS = 7 };
 
+/* Of the sweep between two measurements: bytes of a task, tasks of a thread,
+ * together beyond what a core's own cache has. */
+enum { SWEEP_BYTES = 256 << 10, SWEEP_TASKS = 16 };
+
 /* What must be gained before the tables' choice is left: less is noise. */
 static const double margin = 0.97;
 
@@ -28,7 +32,13 @@ typedef struct Tune {
     int64_t *bytes;
     int n_buffers;
     int64_t scratch_bytes;
+    void *sweep; /* SWEEP_BYTES for each of SWEEP_TASKS of each thread */
 } Tune;
+
+static int64_t sweep_tasks(const Tune *t)
+{
+    return (int64_t)aq_pool_threads(t->pool) * SWEEP_TASKS;
+}
 
 /* ---- the graph ---- */
 
@@ -115,8 +125,9 @@ static AqStatus get_memory(Tune *t)
     }
     for (int i = 0; i < aq_pool_threads(t->pool) && !t->error->status; i++)
         t->scratch[i] = aq_pages(t->scratch_bytes, t->error);
-    if (!t->error->status && !add_buffer(t, workspace))
-        add_buffer(t, kept);
+    if (!t->error->status && !add_buffer(t, workspace) &&
+        !add_buffer(t, kept))
+        t->sweep = aq_pages(sweep_tasks(t) * SWEEP_BYTES, t->error);
     return t->error->status;
 }
 
@@ -126,11 +137,32 @@ static void free_memory(Tune *t)
         aq_pages_free(t->pages[i], t->bytes[i]);
     for (int i = 0; t->scratch && i < aq_pool_threads(t->pool); i++)
         aq_pages_free(t->scratch[i], t->scratch_bytes);
+    aq_pages_free(t->sweep, sweep_tasks(t) * SWEEP_BYTES);
     aq_graph_free(t->graph);
     aq_arena_free(t->arena);
 }
 
 /* ---- time ---- */
+
+static void sweep(const void *closure, void *const *buffers, int64_t first,
+                  int64_t last, void *scratch)
+{
+    (void)closure, (void)scratch;
+    enum { LINE = 64 };
+    char *bytes = buffers[0];
+    for (int64_t i = first * SWEEP_BYTES; i < last * SWEEP_BYTES; i += LINE)
+        bytes[i]++;
+}
+
+/* As in a step, where other kernels have run since: what the cores' own caches
+ * hold of this contraction is gone, for every candidate alike. */
+static void forget(const Tune *t)
+{
+    void *buffers[] = {t->sweep};
+    AqLaunch launch = {.stage = {.run = sweep, .tasks = sweep_tasks(t)},
+                       .buffers = buffers};
+    aq_pool_run(t->pool, &launch, 1, t->scratch, NULL);
+}
 
 static double run_once(const Tune *t, int candidate, const AqStage *stages,
                        int n_stages)
@@ -144,17 +176,19 @@ static double run_once(const Tune *t, int candidate, const AqStage *stages,
         t->buffers[last] = t->pages[t->n_buffers - 1];
     for (int i = 0; i < n_stages; i++)
         launches[i] = (AqLaunch){.stage = stages[i], .buffers = t->buffers};
+    forget(t);
     double began = aq_seconds();
     aq_pool_run(t->pool, launches, n_stages, t->scratch, NULL);
     return aq_seconds() - began;
 }
 
-/* The least of some rounds, in each of which every candidate has its turn. */
+/* The least of some rounds, in each of which every candidate has its turn,
+ * forwards and backwards: none is always the one that follows another kind. */
 static void time_all(Tune *t, const AqCode *code)
 {
     for (int round = -1; round < ROUNDS; round++) /* the first is a rehearsal */
-        for (int i = 0; i < t->count; i++) {
-            int n_stages;
+        for (int j = 0; j < t->count; j++) {
+            int n_stages, i = round % 2 ? t->count - 1 - j : j;
             const AqStage *stages = aq_code_stages(code, i, &n_stages);
             double now = run_once(t, i, stages, n_stages);
             if (round <= 0 || now < t->seconds[i])
