@@ -41,7 +41,7 @@ static bool is_large(const Forward *f)
 }
 
 /* What a tile costs in blocks of so many, in proportion: U streams past each
- * block; beyond L2 V does so, too. */
+ * block; beyond L2 V does so, too; and tasks do not end together. */
 static double forward_cost(const Forward *f, const AqTiles *t)
 {
     AqPasses p =
@@ -50,9 +50,9 @@ static double forward_cost(const Forward *f, const AqTiles *t)
     int64_t rows = aq_round_up(tiles, 4);
     double bytes = 4.0 * (double)(AQ_POINTS * rows * p.passes * p.row);
     double over = AQ_MAX(bytes / f->target->l2 - 1.25, 0);
-    double u = is_large(f) ? 12 : 6;
+    double u = is_large(f) ? 12 : 4;
     return (1 + u / (double)tiles + 0.1 * over) * (double)rows / (double)tiles *
-           idle(t->blocks);
+           (idle(t->blocks) + 1.5 / (double)t->blocks);
 }
 
 static int64_t cheapest_tiles(const Forward *f)

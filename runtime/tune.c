@@ -125,8 +125,7 @@ static AqStatus get_memory(Tune *t)
     }
     for (int i = 0; i < aq_pool_threads(t->pool) && !t->error->status; i++)
         t->scratch[i] = aq_pages(t->scratch_bytes, t->error);
-    if (!t->error->status && !add_buffer(t, workspace) &&
-        !add_buffer(t, kept))
+    if (!t->error->status && !add_buffer(t, workspace) && !add_buffer(t, kept))
         t->sweep = aq_pages(sweep_tasks(t) * SWEEP_BYTES, t->error);
     return t->error->status;
 }
