@@ -8,7 +8,8 @@
  *   traffic   a block of R rows and C columns brings B from beyond L2 once for
  *             R rows, fetched ahead, and A once for C columns (and taps), which
  *             is copied besides: 1 + 5/R + 24/(C taps).  A weight's gradient
- *             without taps copies both, A turned: 1 + 18/R + 40/C
+ *             without taps copies both, A turned: 1 + 18/R + 40/C; with strides
+ *             it gathers A's pixels for each tap: 1 + 24/R + 40/C
  *   operands  that are computed while they are read: A's elements once for C
  *             columns, B's for R rows, an operation costing as much as 4 that
  *             are multiplied or added
@@ -35,6 +36,7 @@ typedef struct Shape {
     int64_t tile, tiles;  /* rows that are not divided, such along m */
     int64_t taps;         /* that read A once; others copy it for each */
     bool turned;          /* A's rows are terms, and its columns become rows */
+    double of_a, of_b;    /* traffic: over C, over R */
     double evaluation[2]; /* of all elements of A, of B, once */
 } Shape;
 
@@ -88,6 +90,14 @@ static void set_evaluation(const AqContractFacts *f, Shape *s)
         s->evaluation[i] = OPERATION * f->evaluation[i] * elements[i];
 }
 
+static void set_traffic(const AqContractFacts *f, Shape *s)
+{
+    bool strided = f->op == AQ_OP_conv2d_weight_gradient &&
+                   f->stride[0] * f->stride[1] > 1;
+    s->of_a = s->turned || strided ? 40 : 24.0 / (double)s->taps;
+    s->of_b = s->turned ? 18 : strided ? 24 : 5;
+}
+
 static Shape shape_of(const AqContractFacts *f, int64_t tile_rows)
 {
     Shape s;
@@ -107,6 +117,7 @@ static Shape shape_of(const AqContractFacts *f, int64_t tile_rows)
                    f->stride[0] * f->stride[1] == 1;
     }
     set_evaluation(f, &s);
+    set_traffic(f, &s);
     s.tile = s.turned ? AQ_TURNED_ROWS : tile_rows;
     s.tiles = s.taps * aq_ceil_div(s.m / s.taps, s.tile);
     return s;
@@ -135,9 +146,8 @@ static double cost(const Shape *s, const Blocks *b)
                     aq_ceil_div(s->n, b->columns) * b->slices;
     double k = (double)AQ_MAX(s->k, 1);
     double work = 2.0 * (double)s->products * (double)s->m * (double)s->n * k;
-    double of_b = s->turned ? 18 : 5, of_a = s->turned ? 40 : 24;
-    double traffic = 1 + of_b / (double)AQ_MIN(b->rows, s->m) +
-                     of_a / (double)(AQ_MIN(b->columns, s->n) * s->taps);
+    double traffic = 1 + s->of_b / (double)AQ_MIN(b->rows, s->m) +
+                     s->of_a / (double)AQ_MIN(b->columns, s->n);
     double sums = b->slices == 1 ? 0 : 70.0 * (double)b->slices / k;
     double evaluation =
         s->evaluation[0] * (double)aq_ceil_div(s->n, b->columns) +

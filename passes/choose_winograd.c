@@ -173,15 +173,15 @@ static int64_t block_step(const AqTarget *target)
     return step;
 }
 
-/* What a task holds, in L2: its sums, and V and D of a pass that are its own.
- */
+/* What a task holds, in L2 for the most part: its sums, and V and D of a pass
+ * that are its own. */
 static bool fits(const Weight *w, const WeightBlocks *b)
 {
     int64_t rows = b->rows * aq_tile_rows(w->target);
     int64_t columns = b->strips * aq_tile_columns(w->target);
     int64_t sums = 4 * AQ_POINTS * rows * columns;
     int64_t own = b->shared ? 0 : 4 * AQ_POINTS * b->tiles * (rows + columns);
-    return sums <= w->target->l2 && own <= w->target->l2;
+    return sums <= w->target->l2 && sums + own <= w->target->l2 * 5 / 4;
 }
 
 /* Cycles of all tasks; of threads there may be any number. */
