@@ -85,20 +85,19 @@ static bool can_turn(const AqContraction *c)
 }
 
 /* B is best read where it lies, strip by strip, but for rows that are far apart
- * next to an A that is read in place as well; next to one that is turned, each
- * task packs it.  Transposed, it is packed once for all tasks where there are
- * many. */
+ * where A's are not: next to one that is turned each task packs it.
+ * Transposed, it is packed once for all tasks where there are many. */
 static int64_t place_of_b(const AqContraction *c, const AqBlocks *b,
                           int64_t stride)
 {
     enum { FAR = 1024, FEW_BLOCKS = 2 };
     int64_t m = 0;
+    if (stride && (c->panel == AQ_PANEL_ROWS || stride <= FAR))
+        return AQ_B_IN_PLACE;
     if (c->turned)
         return AQ_B_TASK;
     for (const AqPart *p = c->parts; p < c->parts + c->n_parts; p++)
         m = AQ_MAX(m, p->m);
-    if (stride && (c->panel == AQ_PANEL_ROWS || stride <= FAR))
-        return AQ_B_IN_PLACE;
     return aq_ceil_div(m, b->rows) <= FEW_BLOCKS ? AQ_B_TASK : AQ_B_SHARED;
 }
 

@@ -8,16 +8,17 @@
  *   traffic   a block of R rows and C columns brings B from beyond L2 once for
  *             R rows, fetched ahead, and A once for C columns (and taps), which
  *             is copied besides: 1 + 5/R + 24/(C taps).  A weight's gradient
- *             without taps copies both, A turned: 1 + 18/R + 40/C; with strides
- *             it gathers A's pixels for each tap: 1 + 24/R + 40/C
+ *             without taps turns A: 1 + 18/R + 24/C; with strides it gathers
+ *             A's pixels for each tap: 1 + 24/R + 40/C
  *   operands  that are computed while they are read: A's elements once for C
  *             columns, B's for R rows, an operation costing as much as 4 that
  *             are multiplied or added
  *   ends      the last round of two or of four threads may not be full, and
- *             tasks do not end together: 1 + idle + 2 / tasks; where both are
- *             copied only 1 / tasks, so few and large ones
+ *             tasks do not end together: 1 + idle + 2 / tasks; where A is
+ *             turned only 1 / tasks, so few and large ones
  *   tasks     each costs about as much as 100 thousand operations
- *   slices    sums are written and read again: 1 + 70 slices / k
+ *   slices    sums are written and read again: 1 + 70 slices / k, or
+ *             120 where A is turned
  */
 #include "ir/tiles.h"
 #include "passes/choose.h"
@@ -94,7 +95,7 @@ static void set_traffic(const AqContractFacts *f, Shape *s)
 {
     bool strided = f->op == AQ_OP_conv2d_weight_gradient &&
                    f->stride[0] * f->stride[1] > 1;
-    s->of_a = s->turned || strided ? 40 : 24.0 / (double)s->taps;
+    s->of_a = strided ? 40 : 24.0 / (double)s->taps;
     s->of_b = s->turned ? 18 : strided ? 24 : 5;
 }
 
@@ -148,7 +149,8 @@ static double cost(const Shape *s, const Blocks *b)
     double work = 2.0 * (double)s->products * (double)s->m * (double)s->n * k;
     double traffic = 1 + s->of_b / (double)AQ_MIN(b->rows, s->m) +
                      s->of_a / (double)AQ_MIN(b->columns, s->n);
-    double sums = b->slices == 1 ? 0 : 70.0 * (double)b->slices / k;
+    double of_slice = s->turned ? 120 : 70;
+    double sums = b->slices == 1 ? 0 : of_slice * (double)b->slices / k;
     double evaluation =
         s->evaluation[0] * (double)aq_ceil_div(s->n, b->columns) +
         s->evaluation[1] * (double)aq_ceil_div(s->m, b->rows);
