@@ -60,6 +60,7 @@ static const Layer layers[] = {
     {"ddpm one 256x256", 1, 256, 256, 1, 256, false},
     {"unet 256x8", 8, 256, 256, 32, 8, false},
     {"dit 256x64", 8, 256, 256, 6, 64, false},
+    {"nano 64x64", 8, 64, 64, 1, 64, false},
     {"clip 77x64", 4, 77, 77, 12, 64, true},
     {"causal 1024x64", 1, 1024, 1024, 8, 64, true},
     {"vae 1024x512", 1, 1024, 1024, 1, 512, false},
