@@ -96,12 +96,16 @@ typedef struct AqMicros {
     AqMicroFn *of[AQ_MOST_VECTORS][AQ_MOST_ROWS + 1]; /* [vectors - 1][rows] */
 } AqMicros;
 
-/* That for a strip which begins `left` columns before the last. */
-static inline AqMicroFn *aq_micro_of(const AqMicros *micros, int64_t left,
-                                     int64_t columns, int64_t vector,
-                                     int height)
+/* Those for a strip which begins `left` columns before the last, by height.
+ * (No division: calls are short.) */
+static inline AqMicroFn *const *aq_micros_of(const AqMicros *micros,
+                                             int64_t left, int64_t columns,
+                                             int64_t vector)
 {
-    return micros->of[(AQ_MIN(left, columns) - 1) / vector][height];
+    int vectors = 0;
+    for (int64_t end = vector; end < AQ_MIN(left, columns); end += vector)
+        vectors++;
+    return micros->of[vectors];
 }
 
 /* micro.c */
@@ -293,7 +297,7 @@ typedef struct AqContraction {
 static inline int aq_packed_height(int64_t rows, int tile_rows)
 {
     int height = (int)rows;
-    while (height & (height - 1))
+    while (height < tile_rows && height & (height - 1))
         height++;
     return AQ_MIN(height, tile_rows);
 }
@@ -419,10 +423,12 @@ AqTaskFn aq_contract_pack, aq_contract_run, aq_contract_reduce;
 
 /* ---- contract_ahead.c ---- */
 
-/* Rows of memory that will be read, strip by strip. */
+/* Rows of memory that will be read, strip by strip, and how far they have been
+ * asked for: no call divides. */
 typedef struct AqFuture {
     const float *from;
     int64_t rows, row_stride, strips, strip_stride, strip_floats;
+    int64_t row, column, strip; /* of the next call */
 } AqFuture;
 
 typedef struct AqAhead {
@@ -438,7 +444,7 @@ typedef struct AqLines {
 /* What the task's pass over the terms k0 .. k1-1 will read. */
 AqAhead aq_look_ahead(const AqContraction *c, const AqContractTask *t,
                       void *const *buffers, int64_t k0, int64_t k1);
-/* What the call asks for; `none` again and again where nothing is left. */
-AqLines aq_lines_ahead(const AqAhead *ahead, int64_t call, const float *none);
+/* What the next call asks for; `none` again and again where nothing is left. */
+AqLines aq_lines_ahead(AqAhead *ahead, const float *none);
 
 #endif

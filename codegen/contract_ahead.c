@@ -93,30 +93,31 @@ AqAhead aq_look_ahead(const AqContraction *c, const AqContractTask *t,
                      .a = image_ahead(c, t, buffers, k0, k1)};
 }
 
-/* The call's lines of this operand; or their number of calls is taken off. */
-static bool lines_of(const AqFuture *f, int64_t lines, int64_t *call,
-                     AqLines *out)
+/* The next column of lines of this operand, and where the one after it begins;
+ * none is left: false. */
+static bool next_lines(AqFuture *f, int64_t lines, AqLines *out)
 {
-    if (f->rows <= 0)
+    if (f->rows <= 0 || f->strip >= f->strips)
         return false;
-    int64_t pieces = (f->rows + lines - 1) / lines;
-    int64_t across = (f->strip_floats + LINE - 1) / LINE;
-    int64_t column = *call / pieces, piece = *call % pieces;
-    if (column >= across * f->strips) {
-        *call -= across * f->strips * pieces;
-        return false;
-    }
-    *out = (AqLines){.from = f->from + column / across * f->strip_stride +
-                             column % across * LINE +
-                             piece * lines * f->row_stride,
+    *out = (AqLines){.from = f->from + f->strip * f->strip_stride + f->column +
+                             f->row * f->row_stride,
                      .stride = f->row_stride};
+    f->row += lines;
+    if (f->row < f->rows)
+        return true;
+    f->row = 0;
+    f->column += LINE;
+    if (f->column < f->strip_floats)
+        return true;
+    f->column = 0;
+    f->strip++;
     return true;
 }
 
-AqLines aq_lines_ahead(const AqAhead *ahead, int64_t call, const float *none)
+AqLines aq_lines_ahead(AqAhead *ahead, const float *none)
 {
     AqLines lines = {.from = none};
-    if (ahead->lines > 0 && !lines_of(&ahead->b, ahead->lines, &call, &lines))
-        lines_of(&ahead->a, ahead->lines, &call, &lines);
+    if (ahead->lines > 0 && !next_lines(&ahead->b, ahead->lines, &lines))
+        next_lines(&ahead->a, ahead->lines, &lines);
     return lines;
 }

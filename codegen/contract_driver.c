@@ -304,22 +304,20 @@ static float *sums_at(const Pass *pass, int64_t tile, int64_t strip)
 }
 
 /* All strips of a tile whose A lies in the panel, or in the segments. */
-static void run_tile(const Pass *pass, int64_t tile, const float *a,
+static void run_tile(Pass *pass, int64_t tile, const float *a,
                      const AqSegments *segments)
 {
     const AqContraction *c = pass->c;
     const AqPart *p = pass->task->part;
     int height = aq_tile_height(c, rows_of(c, p, tile));
-    int64_t call =
-        (tile - pass->task->tile0) * (pass->task->strip1 - pass->task->strip0);
     for (int64_t strip = pass->task->strip0; strip < pass->task->strip1;
          strip++) {
         int64_t stride, left = p->n - strip * c->tile_columns;
         const float *b = strip_at(pass, strip, &stride);
-        AqLines lines = aq_lines_ahead(&pass->ahead, call++, b);
+        AqLines lines = aq_lines_ahead(&pass->ahead, b);
         float *sums = sums_at(pass, tile, strip);
         AqMicroFn *micro =
-            aq_micro_of(&c->micro, left, c->tile_columns, c->vector, height);
+            aq_micros_of(&c->micro, left, c->tile_columns, c->vector)[height];
         if (segments)
             micro(a, b, sums, segments->stride, stride, !pass->first,
                   segments->at, segments->count, lines.from, lines.stride);
@@ -345,7 +343,7 @@ static AqSegments *segments_of(const Pass *pass, int64_t tap, bool keep)
 }
 
 /* Form "k", tiles whose A is copied: AQ_TURNED_ROWS rows at a time. */
-static void run_turned(const Pass *pass)
+static void run_turned(Pass *pass)
 {
     const AqContraction *c = pass->c;
     const AqPart *p = pass->task->part;
@@ -365,7 +363,7 @@ static void run_turned(const Pass *pass)
     }
 }
 
-static void run_pass(const Pass *pass)
+static void run_pass(Pass *pass)
 {
     const AqContraction *c = pass->c;
     const AqPart *p = pass->task->part;

@@ -131,17 +131,17 @@ static void multiply(const AqWinograd *w, int64_t strip, int64_t pass,
 {
     int64_t k = AQ_MIN(w->pass, w->image.channels - pass * w->pass);
     int64_t columns = w->packing.columns;
-    int64_t left = w->part.n - strip * columns;
+    AqMicroFn *const *micros = aq_micros_of(
+        &w->micro, w->part.n - strip * columns, columns, w->packing.vector);
     for (int64_t point = 0; point < AQ_POINTS; point++) {
         const float *a = v + point * w->v_point + pass * w->rows * w->row;
         const float *b = u + point * w->u_point, *ahead = b + w->u_point;
         for (int64_t t = 0; t < tiles; t += w->tile_rows) {
             int height =
                 aq_packed_height(AQ_MIN(tiles - t, w->tile_rows), w->tile_rows);
-            AqMicroFn *micro = aq_micro_of(&w->micro, left, columns,
-                                           w->packing.vector, height);
-            micro(a + t * w->row, b, m + point * w->m_point + t * columns, k,
-                  columns, pass > 0, NULL, 0, ahead, AHEAD);
+            micros[height](a + t * w->row, b,
+                           m + point * w->m_point + t * columns, k, columns,
+                           pass > 0, NULL, 0, ahead, AHEAD);
             ahead += k / 2 * AHEAD;
         }
     }

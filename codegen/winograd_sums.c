@@ -233,26 +233,29 @@ static float *sums_at(const AqWinogradWeight *w, const Block *block, float *m,
     return m + tile * w->tile_rows * w->columns;
 }
 
-/* One point of a pass over so many tiles; `call` counts the register tiles. */
+/* One point of a pass over so many tiles. */
 static void add_tiles(const AqWinogradWeight *w, const Block *block,
                       const float *v, const float *d, float *m, int64_t tiles,
-                      bool more, const AqAhead *ahead, int64_t *call)
+                      bool more, AqAhead *ahead)
 {
     int64_t channels = w->image[AQ_WINOGRAD_X].channels;
     int64_t first = block->image[AQ_WINOGRAD_X].first;
+    int64_t rows = w->tile_rows;
     AqSegment all = {.count = tiles};
     for (int64_t strip = block->strip0; strip < block->strip1; strip++) {
         const float *b = d + (strip - block->strip0) * w->d_strip;
         int64_t left = w->image[AQ_WINOGRAD_DY].channels - strip * w->columns;
+        AqMicroFn *const *micros =
+            aq_micros_of(&w->micro, left, w->columns, w->vector);
+        float *sums = sums_at(w, block, m, block->row0, strip);
         for (int64_t row = block->row0; row < block->row1; row++) {
-            int64_t c = row * w->tile_rows;
-            int height = aq_packed_height(AQ_MIN(w->tile_rows, channels - c),
-                                          (int)w->tile_rows);
-            AqMicroFn *micro =
-                aq_micro_of(&w->micro, left, w->columns, w->vector, height);
-            AqLines lines = aq_lines_ahead(ahead, (*call)++, b);
-            micro(v + c - first, b, sums_at(w, block, m, row, strip), w->v_tile,
-                  w->d_row, more, &all, 1, lines.from, lines.stride);
+            int64_t c = row * rows;
+            int height =
+                aq_packed_height(AQ_MIN(rows, channels - c), (int)rows);
+            AqLines lines = aq_lines_ahead(ahead, b);
+            micros[height](v + c - first, b, sums, w->v_tile, w->d_row, more,
+                           &all, 1, lines.from, lines.stride);
+            sums += rows * w->columns;
         }
     }
 }
@@ -325,12 +328,11 @@ static void run_shared(const AqWinogradWeight *w, const Block *block,
     const float *v = v_of(w, block, pass, work);
     const float *d = d_of(w, block, pass, work);
     for (int64_t i = 0; i < AQ_POINTS; i++) {
-        int64_t call = 0;
         AqAhead ahead = {.lines = 0};
         if (i + 1 < AQ_POINTS)
             ahead =
                 point_ahead(w, block, v + w->v_point, d + w->d_point, tiles);
-        add_tiles(w, block, v, d, m, tiles, pass > block->pass0, &ahead, &call);
+        add_tiles(w, block, v, d, m, tiles, pass > block->pass0, &ahead);
         v += w->v_point;
         d += w->d_point;
         m += w->m_point;
@@ -342,7 +344,6 @@ static void run_own(const AqWinogradWeight *w, const Block *block, int64_t pass,
 {
     float *v = v_of(w, block, pass, m), *d = d_of(w, block, pass, m);
     float *rows = m + w->rows_at;
-    int64_t call = 0;
     transform_pass(w, block, AQ_WINOGRAD_X, pass, buffers, rows, v);
     transform_pass(w, block, AQ_WINOGRAD_DY, pass, buffers, rows, d);
     AqAhead ahead = {
@@ -351,8 +352,7 @@ static void run_own(const AqWinogradWeight *w, const Block *block, int64_t pass,
         .a = pixels_ahead(w, block, AQ_WINOGRAD_X, pass + 1, buffers)};
     for (int64_t i = 0; i < AQ_POINTS; i++)
         add_tiles(w, block, v + i * w->v_point, d + i * w->d_point,
-                  m + i * w->m_point, tiles, pass > block->pass0, &ahead,
-                  &call);
+                  m + i * w->m_point, tiles, pass > block->pass0, &ahead);
 }
 
 static void run_pass(const AqWinogradWeight *w, const Block *block,
