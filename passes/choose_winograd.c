@@ -40,18 +40,48 @@ static bool is_large(const Forward *f)
     return 4 * AQ_POINTS * f->channels * f->n > 2 * (int64_t)f->target->l2;
 }
 
-/* What a tile costs in blocks of so many, in proportion: U streams past each
- * block; beyond L2 V does so, too; and tasks do not end together. */
+/* What a block of B bytes of V and T tiles takes longer than its products, in
+ * proportion: U streams past it, u / T, or `large` / T; V comes from beyond L2,
+ * v (B / L2 - from).  With half the lanes products take twice as long, so that
+ * U weighs less. */
+typedef struct Streams {
+    double u, large, v, from;
+} Streams;
+
+static Streams streams_of(const AqTarget *target)
+{
+    return target->vector < 16
+               ? (Streams){.u = 4, .large = 6, .v = 0.2, .from = 0.75}
+               : (Streams){.u = 4, .large = 12, .v = 0.1, .from = 1.25};
+}
+
+/* Rows that so many tiles take of register tiles: where fewer than eight sums
+ * hide the latency of an addition, less work takes no less time. */
+static int64_t rows_taken(int64_t tiles, const AqTarget *target)
+{
+    enum { SUMS = 8 };
+    if (target->vector == 16)
+        return aq_round_up(tiles, 4);
+    int64_t high = aq_tile_rows(target), left = tiles % high;
+    int64_t least = SUMS * target->vector / aq_tile_columns(target);
+    if (left > 0)
+        left = left > least ? high : least;
+    return tiles / high * high + left;
+}
+
+/* What a tile costs in blocks of so many, in proportion; tasks do not end
+ * together. */
 static double forward_cost(const Forward *f, const AqTiles *t)
 {
     AqPasses p =
         aq_passes_of(f->channels, AQ_WINOGRAD_TERMS, f->target->vector);
+    Streams s = streams_of(f->target);
     int64_t tiles = t->unit_block * t->across;
-    int64_t rows = aq_round_up(tiles, 4);
+    int64_t rows = rows_taken(tiles, f->target);
     double bytes = 4.0 * (double)(AQ_POINTS * rows * p.passes * p.row);
-    double over = AQ_MAX(bytes / f->target->l2 - 1.25, 0);
-    double u = is_large(f) ? 12 : 4;
-    return (1 + u / (double)tiles + 0.1 * over) * (double)rows / (double)tiles *
+    double over = AQ_MAX(bytes / f->target->l2 - s.from, 0);
+    double u = is_large(f) ? s.large : s.u;
+    return (1 + u / (double)tiles + s.v * over) * (double)rows / (double)tiles *
            (idle(t->blocks) + 1.5 / (double)t->blocks);
 }
 
