@@ -8,7 +8,8 @@
  *   contract_form.c     an op and its operands as parts of the normal form
  *   contract_view.c     which strided piece of an argument an operand is
  *   gemm.c              the algorithm `gemm`: closure, units and stages
- *   contract_driver.c   its loops: tasks, tiles, stores
+ *   contract_driver.c   its loops: tasks, passes, tiles
+ *   contract_result.c   tiles into the result
  *   contract_panels.c   operands into panels
  *   contract_ahead.c    what is fetched before it is needed
  *   contract_pack.c     leaves that copy, transpose and evaluate operands
@@ -412,6 +413,10 @@ static inline int64_t aq_row_in_group(const AqContraction *c, const AqPart *p,
     return tile / p->groups * c->tile_rows;
 }
 
+AqTaskFn aq_contract_pack, aq_contract_run, aq_contract_reduce;
+
+/* ---- contract_result.c ---- */
+
 /* Writes `rows` rows of a tile, `step` apart along the last dimension but one
  * of the contraction's value, which begins at `index`; `slots` is what
  * aq_sums_begin gave. */
@@ -419,7 +424,26 @@ void aq_store_rows(const AqStoring *s, void *const *buffers, const float *tile,
                    const int64_t *index, int64_t step, int64_t rows,
                    int64_t columns, float *slots);
 
-AqTaskFn aq_contract_pack, aq_contract_run, aq_contract_reduce;
+static inline int64_t aq_rows_of(const AqContraction *c, const AqPart *p,
+                                 int64_t tile)
+{
+    return AQ_MIN(c->tile_rows, p->group - aq_row_in_group(c, p, tile));
+}
+
+/* Where a tile lies in the result, but for its column; found once for all
+ * strips, because it takes divisions. */
+typedef struct AqTilePlace {
+    int64_t index[AQ_MAX_RANK]; /* batches alone */
+    int64_t rows;               /* of the tile */
+    int64_t n, y, x;            /* the first of them, in the part */
+} AqTilePlace;
+
+AqTilePlace aq_tile_place(const AqContraction *c, const AqContractTask *t,
+                          int64_t tile);
+/* The tile's sums for strip `strip`, through the epilogue. */
+void aq_store_tile(const AqContraction *c, const AqContractTask *t,
+                   AqTilePlace place, int64_t strip, void *const *buffers,
+                   const float *sums);
 
 /* ---- contract_ahead.c ---- */
 

@@ -75,61 +75,6 @@ void aq_contract_pack(const void *closure, void *const *buffers, int64_t first,
     }
 }
 
-/* ---- the result ---- */
-
-void aq_store_rows(const AqStoring *s, void *const *buffers, const float *tile,
-                   const int64_t *index, int64_t step, int64_t rows,
-                   int64_t columns, float *slots)
-{
-    if (s->store) {
-        int64_t taken = 0, column = index[s->rank - 1];
-        float *sums = slots ? aq_sums_take(&s->sums, slots, index[0], column,
-                                           rows, &taken)
-                            : NULL;
-        s->store(buffers, tile, index, step, rows, columns, sums, taken);
-        return;
-    }
-    float *out = buffers[s->out_buffer];
-    for (int d = 0; d < s->rank; d++)
-        out += index[d] * s->out_stride[d];
-    s->copy(tile, s->columns, out, step * s->out_stride[s->rank - 2], rows,
-            columns);
-}
-
-static int64_t rows_of(const AqContraction *c, const AqPart *p, int64_t tile)
-{
-    return AQ_MIN(c->tile_rows, p->group - aq_row_in_group(c, p, tile));
-}
-
-static void store_tile(const AqContraction *c, const Task *t, int64_t tile,
-                       int64_t strip, void *const *buffers, const float *sums)
-{
-    const AqPart *p = t->part;
-    int64_t index[AQ_MAX_RANK] = {0};
-    int64_t rest = t->batch, column = strip * c->tile_columns;
-    int64_t columns = AQ_MIN(c->tile_columns, p->n - column);
-    int64_t row = tile % p->groups * p->group + aq_row_in_group(c, p, tile);
-    int64_t end = row + rows_of(c, p, tile);
-    for (int d = c->lead - 1; d >= 0; d--) {
-        index[d] = rest % c->batch[d];
-        rest /= c->batch[d];
-    }
-    index[c->rank - 1] = column + t->batch * c->column_batch;
-    while (row < end) {
-        int64_t x = row % p->out_w, line = row / p->out_w;
-        int64_t rows = AQ_MIN(end - row, p->out_w - x);
-        if (c->lead == 0 && c->rank == 4) {
-            index[0] = line / p->out_h;
-            index[1] = p->y0 + p->ys * (line % p->out_h);
-        }
-        index[c->rank - 2] = p->x0 + p->xs * x;
-        aq_store_rows(&c->storing, buffers, sums, index, p->xs, rows, columns,
-                      t->slots);
-        sums += rows * c->tile_columns;
-        row += rows;
-    }
-}
-
 /* ---- stage: the products ---- */
 
 /* Tasks of a part, all batches; `slices` is 1 where they are joined. */
@@ -309,7 +254,8 @@ static void run_tile(Pass *pass, int64_t tile, const float *a,
 {
     const AqContraction *c = pass->c;
     const AqPart *p = pass->task->part;
-    int height = aq_tile_height(c, rows_of(c, p, tile));
+    AqTilePlace place = aq_tile_place(c, pass->task, tile);
+    int height = aq_tile_height(c, place.rows);
     for (int64_t strip = pass->task->strip0; strip < pass->task->strip1;
          strip++) {
         int64_t stride, left = p->n - strip * c->tile_columns;
@@ -325,7 +271,7 @@ static void run_tile(Pass *pass, int64_t tile, const float *a,
             micro(a, b, sums, pass->k1 - pass->k0, stride, !pass->first, NULL,
                   0, lines.from, lines.stride);
         if (pass->last && c->slices == 1)
-            store_tile(c, pass->task, tile, strip, pass->buffers, sums);
+            aq_store_tile(c, pass->task, place, strip, pass->buffers, sums);
     }
 }
 
@@ -486,7 +432,8 @@ void aq_contract_reduce(const void *closure, void *const *buffers,
                     for (int64_t i = 0; i < tile_floats(c); i++)
                         sums[i] += more[i];
                 }
-                store_tile(c, &t, tile, strip, buffers, sums);
+                aq_store_tile(c, &t, aq_tile_place(c, &t, tile), strip, buffers,
+                              sums);
             }
     }
 }
