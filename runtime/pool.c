@@ -1,11 +1,13 @@
 /* Threads that run the stages of kernels together.
  *
- * Tasks are claimed from a cursor of the group of launches that runs, in ranges
- * that get smaller towards a launch's end, so that threads finish together;
- * which thread runs a task changes nothing.  Whoever finishes the last task of
- * a group opens the next one: nobody waits for a thread that holds no task, so
- * one that the system has taken off its processor delays the others by what it
- * had claimed and no more.  Waiting is spinning for a moment, because groups
+ * Of each launch a thread takes the same part first, so that it finds the rows
+ * that it has written in its own cache; then it takes from the others what they
+ * have not begun.  Tasks are claimed in ranges that get smaller towards the end
+ * of a part, so that threads finish together; which thread runs a task changes
+ * nothing.  Whoever finishes the last task of a group of launches opens the
+ * next one: nobody waits for a thread that holds no task, so one that the
+ * system has taken off its processor delays the others by what it had claimed
+ * and no more.  Waiting is spinning for a moment, because groups
  * are short, and then sleeping on a futex, because the machine may be shared.
  */
 #include "runtime/runtime.h"
@@ -26,7 +28,7 @@ enum {
     MOST_THREADS = 256,
     SPIN_CYCLES = 200000,     /* some 50 to 100 microseconds */
     TASK_BITS = 40,           /* of the cursor; above them the group */
-    RANGES_PER_THREAD = 4,    /* in what is left of a launch */
+    RANGES = 4,               /* in what is left of a part */
     FLUSH_DENORMALS = 0x8040, /* FTZ and DAZ of MXCSR */
 };
 
@@ -44,6 +46,12 @@ typedef struct Bell {
     atomic_int sleepers;
 } Bell;
 
+/* Where the tasks of a part are claimed: first launch of the group << TASK_BITS
+ * | tasks of it that were taken. */
+typedef struct Cursor {
+    _Alignas(64) atomic_ullong word;
+} Cursor;
+
 struct AqPool {
     AqPoolOptions options;
     int threads;
@@ -52,14 +60,12 @@ struct AqPool {
     double before; /* when the group that runs was opened */
     bool stopped;
     atomic_bool ending;
-    Bell jobs;   /* rings for each job */
-    Bell groups; /* and for each group */
-    /* first launch of the group << TASK_BITS | next task of the group; a launch
-     * of job.count: all is done */
-    _Alignas(64) atomic_ullong cursor;
+    Bell jobs;                      /* rings for each job */
+    Bell groups;                    /* and for each group */
     _Alignas(64) atomic_llong done; /* tasks of the group that runs */
-    _Alignas(64) atomic_bool over;  /* no helper may enter the job */
-    atomic_int inside;              /* helpers that may read it */
+    _Alignas(64) atomic_bool over;  /* all is done, no helper may enter */
+    atomic_int inside;              /* helpers that may read the job */
+    Cursor cursors[MOST_THREADS];   /* by thread, its parts */
 };
 
 typedef struct Worker {
@@ -137,17 +143,6 @@ static int64_t tasks_of_group(const AqLaunch *launches, int at)
     return tasks;
 }
 
-/* The launch that a group's task belongs to; *task becomes its own. */
-static const AqLaunch *launch_with(const AqLaunch *launches, int at,
-                                   int64_t *task)
-{
-    while (*task >= tasks_of(&launches[at])) {
-        *task -= tasks_of(&launches[at]);
-        at = after_chain(launches, at);
-    }
-    return &launches[at];
-}
-
 static void run_launch(const AqLaunch *launch, int64_t first, int64_t last,
                        void *scratch)
 {
@@ -165,72 +160,101 @@ static void run_tasks(const AqLaunch *launch, int64_t first, int64_t last,
         run_launch(launch, first, last, scratch);
 }
 
-/* ---- claims ---- */
+/* ---- parts and claims ---- */
 
-/* Tasks first .. last - 1 of the group at `at`, to be run by the caller. */
+/* The first task of thread `part` in a launch of so many: all parts are equal
+ * but for one task, and of a single task the first thread has it. */
+static int64_t part_begin(const AqPool *pool, int64_t tasks, int part)
+{
+    return aq_ceil_div(tasks * part, pool->threads);
+}
+
+static int64_t part_of_launch(const AqPool *pool, int64_t tasks, int part)
+{
+    return part_begin(pool, tasks, part + 1) - part_begin(pool, tasks, part);
+}
+
+static int64_t part_of_group(const AqPool *pool, int at, int part)
+{
+    const AqLaunch *launches = pool->job.launches;
+    int64_t tasks = 0;
+    int end = after_group(launches, at);
+    for (int i = at; i < end; i = after_chain(launches, i))
+        tasks += part_of_launch(pool, tasks_of(&launches[i]), part);
+    return tasks;
+}
+
+/* Tasks first .. last - 1 of a part of the group at `at`. */
 typedef struct Claim {
-    int at;
-    int64_t first, last, tasks; /* of the whole group */
+    int at, part;
+    int64_t first, last, tasks; /* of the whole part */
 } Claim;
 
-static int group_of(unsigned long long cursor)
+static int group_of(unsigned long long word)
 {
-    return (int)(cursor >> TASK_BITS);
+    return (int)(word >> TASK_BITS);
 }
 
-static int64_t task_of(unsigned long long cursor)
+static int64_t task_of(unsigned long long word)
 {
-    return (int64_t)(cursor & ((1ull << TASK_BITS) - 1));
+    return (int64_t)(word & ((1ull << TASK_BITS) - 1));
 }
 
-/* False: nothing is left to claim, of the group at claim->at or of the whole
- * job. */
-static bool claim_tasks(AqPool *pool, Claim *claim)
+/* Of a cursor that nothing is claimed from before a group with such a part. */
+static const unsigned long long nothing_left = 1ull << (TASK_BITS - 1);
+
+/* False: nothing is left of this part. */
+static bool claim_part(AqPool *pool, int part, Claim *claim)
 {
-    const Job *job = &pool->job;
-    unsigned long long cursor = atomic_load(&pool->cursor);
-    claim->at = group_of(cursor);
-    if (claim->at >= job->count)
+    atomic_ullong *cursor = &pool->cursors[part].word;
+    unsigned long long word = atomic_load(cursor);
+    int64_t left = part_of_group(pool, group_of(word), part) - task_of(word);
+    if (left <= 0)
         return false;
-    int64_t task = task_of(cursor);
-    claim->tasks = tasks_of_group(job->launches, claim->at);
-    if (task >= claim->tasks)
-        return false;
-    const AqLaunch *launch = launch_with(job->launches, claim->at, &task);
-    int64_t range = (tasks_of(launch) - task) /
-                    ((int64_t)pool->threads * RANGES_PER_THREAD);
-    range = pool->threads == 1 ? claim->tasks : AQ_MAX(range, 1);
+    int64_t range = pool->threads == 1 ? left : AQ_MAX(left / RANGES, 1);
     /* it may be another group's by now: a range of any size will do */
-    cursor = atomic_fetch_add(&pool->cursor, (unsigned long long)range);
-    claim->at = group_of(cursor);
-    if (claim->at >= job->count)
-        return false;
-    claim->tasks = tasks_of_group(job->launches, claim->at);
-    claim->first = task_of(cursor);
-    claim->last = AQ_MIN(claim->first + range, claim->tasks);
-    return claim->first < claim->tasks;
+    word = atomic_fetch_add(cursor, (unsigned long long)range);
+    int at = group_of(word);
+    int64_t tasks = part_of_group(pool, at, part), first = task_of(word);
+    *claim = (Claim){at, part, first, AQ_MIN(first + range, tasks), tasks};
+    return first < tasks;
+}
+
+/* Of the worker's own part, or else of another's. */
+static bool claim_tasks(AqPool *pool, int worker, Claim *claim)
+{
+    for (int i = 0; i < pool->threads; i++)
+        if (claim_part(pool, (worker + i) % pool->threads, claim))
+            return true;
+    return false;
+}
+
+/* Tasks first .. last - 1 of a part, which lie in one launch or in several. */
+static void run_part(const AqPool *pool, const Claim *claim, int64_t first,
+                     int64_t last, void *scratch)
+{
+    const AqLaunch *launches = pool->job.launches;
+    int64_t before = 0; /* tasks of the launches that were passed */
+    for (int i = claim->at; before < last; i = after_chain(launches, i)) {
+        int64_t tasks = tasks_of(&launches[i]);
+        int64_t count = part_of_launch(pool, tasks, claim->part);
+        int64_t from = AQ_MAX(first - before, 0);
+        int64_t end = AQ_MIN(last - before, count);
+        int64_t begin = part_begin(pool, tasks, claim->part);
+        if (from < end)
+            run_tasks(&launches[i], begin + from, begin + end, scratch);
+        before += count;
+    }
 }
 
 static void run_claim(const AqPool *pool, const Claim *claim, void *scratch)
 {
-    for (int64_t i = claim->first, next; i < claim->last; i = next) {
-        int64_t task = i;
-        const AqLaunch *launch =
-            launch_with(pool->job.launches, claim->at, &task);
-        int64_t count = AQ_MIN(claim->last - i, tasks_of(launch) - task);
-        run_tasks(launch, task, task + count, scratch);
-        next = i + count;
+    if (!pool->options.reversed) {
+        run_part(pool, claim, claim->first, claim->last, scratch);
+        return;
     }
-}
-
-static void run_reversed(const AqPool *pool, const Claim *claim, void *scratch)
-{
-    for (int64_t i = claim->first; i < claim->last; i++) {
-        int64_t task = claim->tasks - 1 - i;
-        const AqLaunch *launch =
-            launch_with(pool->job.launches, claim->at, &task);
-        run_tasks(launch, task, task + 1, scratch);
-    }
+    for (int64_t i = claim->first; i < claim->last; i++)
+        run_part(pool, claim, claim->tasks - 1 - i, claim->tasks - i, scratch);
 }
 
 /* ---- jobs ---- */
@@ -241,6 +265,18 @@ static int skip_empty(const Job *job, int at)
     while (at < job->count && tasks_of_group(job->launches, at) == 0)
         at = after_group(job->launches, at);
     return at;
+}
+
+/* As soon as a cursor is set the part's tasks may be run, and with the last
+ * part's the next group be opened: cursors of empty parts, which nobody would
+ * wait for, stay where they are. */
+static void open_group(AqPool *pool, int at)
+{
+    atomic_store(&pool->done, 0);
+    for (int i = 0; i < pool->threads; i++)
+        if (part_of_group(pool, at, i) > 0)
+            atomic_store(&pool->cursors[i].word,
+                         (unsigned long long)at << TASK_BITS);
 }
 
 /* By whoever finished the group at `at`, while nobody holds a task. */
@@ -257,12 +293,13 @@ static void open_next(AqPool *pool, int at)
         pool->stopped = true;
         next = job->count;
     }
-    atomic_store(&pool->done, 0);
-    if (next == job->count)
+    bool last = next == job->count;
+    bool wake = last || tasks_of_group(job->launches, next) > 1;
+    if (last)
         atomic_store(&pool->over, true);
-    atomic_store(&pool->cursor, (unsigned long long)next << TASK_BITS);
-    ring(&pool->groups,
-         next == job->count || tasks_of_group(job->launches, next) > 1);
+    else
+        open_group(pool, next);
+    ring(&pool->groups, wake);
 }
 
 static void work(AqPool *pool, int worker)
@@ -272,20 +309,18 @@ static void work(AqPool *pool, int worker)
     for (;;) {
         int round = atomic_load(&pool->groups.word);
         Claim claim;
-        if (!claim_tasks(pool, &claim)) {
-            if (claim.at >= job->count)
+        if (!claim_tasks(pool, worker, &claim)) {
+            if (atomic_load(&pool->over))
                 return;
             wait_for(&pool->groups, round);
             continue;
         }
         if (pool->options.delays)
             pause_at_random(pool, claim.first);
-        if (pool->options.reversed)
-            run_reversed(pool, &claim, scratch);
-        else
-            run_claim(pool, &claim, scratch);
+        run_claim(pool, &claim, scratch);
         int64_t count = claim.last - claim.first;
-        if (atomic_fetch_add(&pool->done, count) + count == claim.tasks)
+        if (atomic_fetch_add(&pool->done, count) + count ==
+            tasks_of_group(job->launches, claim.at))
             open_next(pool, claim.at);
     }
 }
@@ -381,8 +416,9 @@ static bool run_job(AqPool *pool, Job job)
     pool->job = job;
     pool->stopped = false;
     pool->before = job.seconds ? aq_seconds() : 0;
-    atomic_store(&pool->done, 0);
-    atomic_store(&pool->cursor, (unsigned long long)first << TASK_BITS);
+    for (int i = 0; i < pool->threads; i++)
+        atomic_store(&pool->cursors[i].word, nothing_left);
+    open_group(pool, first);
     unsigned kept = _mm_getcsr();
     _mm_setcsr(kept | FLUSH_DENORMALS);
     atomic_store(&pool->over, false);
