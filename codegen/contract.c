@@ -45,7 +45,8 @@ static bool is_value(const AqGraph *body, AqId id, AqId contraction)
 static const AqContractAlgorithm *
 algorithm_of(AqContractKernel *k, const AqKernel *kernel, AqError *error)
 {
-    *k = (AqContractKernel){.kernel = kernel};
+    *k = (AqContractKernel){.kernel = kernel,
+                            .strip = aq_tile_columns(kernel->target)};
     if (find_contraction(k, error))
         return NULL;
     const AqGraph *body = kernel->body;
@@ -86,40 +87,50 @@ AqStatus aq_contract_link(AqCodePlan *plan, size_t offset, int unit,
     return aq_code_plan_link(plan, offset, unit);
 }
 
+void aq_contract_narrow(AqContractKernel *k, int64_t strip)
+{
+    k->strip = strip;
+    aq_sums_divide(&k->sums, strip);
+}
+
 void aq_contract_leaves(const AqContractKernel *k, AqPacking *packing,
                         AqStoring *storing)
 {
     const AqTarget *target = k->kernel->target;
     AqView out = aq_row_major_view(0, &k->node->type);
-    *packing = (AqPacking){.columns = aq_tile_columns(target),
-                           .vector = target->vector};
-    *storing = (AqStoring){.columns = aq_tile_columns(target),
+    *packing = (AqPacking){.columns = k->strip, .vector = target->vector};
+    *storing = (AqStoring){.columns = k->strip,
                            .out_buffer = k->kernel->node->n_inputs,
                            .rank = k->node->type.rank,
                            .sums = k->sums};
     memcpy(storing->out_stride, out.stride, sizeof storing->out_stride);
 }
 
-AqStatus aq_contract_link_packing(AqCodePlan *plan, bool in_rows,
-                                  size_t packing, AqError *error)
+AqStatus aq_contract_link_packing(AqCodePlan *plan, const AqContractKernel *k,
+                                  bool in_rows, size_t packing, AqError *error)
 {
+    int64_t *strip =
+        aq_arena_copy(aq_code_plan_arena(plan), &k->strip, sizeof k->strip);
+    if (!strip)
+        return aq_no_memory(error, sizeof *strip);
     if (in_rows)
-        return aq_contract_link(
-            plan, packing + offsetof(AqPacking, strip),
-            aq_code_plan_unit(plan, "panel", "", 0, aq_emit_panel, NULL),
-            error);
-    return aq_contract_link(
-        plan, packing + offsetof(AqPacking, transpose),
-        aq_code_plan_unit(plan, "transpose", "", 0, aq_emit_transpose, NULL),
-        error);
+        return aq_contract_link(plan, packing + offsetof(AqPacking, strip),
+                                aq_code_plan_unit(plan, "panel", strip,
+                                                  sizeof *strip, aq_emit_panel,
+                                                  strip),
+                                error);
+    return aq_contract_link(plan, packing + offsetof(AqPacking, transpose),
+                            aq_code_plan_unit(plan, "transpose", strip,
+                                              sizeof *strip, aq_emit_transpose,
+                                              strip),
+                            error);
 }
 
-AqStatus aq_contract_link_micros(AqCodePlan *plan, const AqMicroKey *like,
-                                 const bool *used, int64_t n,
-                                 const AqTarget *target, size_t micros,
-                                 AqError *error)
+AqStatus aq_contract_link_micros(AqCodePlan *plan, const AqContractKernel *k,
+                                 const AqMicroKey *like, const bool *used,
+                                 int64_t n, size_t micros, AqError *error)
 {
-    int64_t columns = aq_tile_columns(target), vector = target->vector;
+    int64_t columns = k->strip, vector = k->kernel->target->vector;
     int64_t whole = n >= columns ? columns / vector : 0;
     int64_t rest = (n % columns + vector - 1) / vector;
     for (int i = 0; i < AQ_MOST_VECTORS * (AQ_MOST_ROWS + 1); i++) {
@@ -130,6 +141,7 @@ AqStatus aq_contract_link_micros(AqCodePlan *plan, const AqMicroKey *like,
             aq_arena_copy(aq_code_plan_arena(plan), like, sizeof *like);
         if (!key)
             return aq_no_memory(error, sizeof *key);
+        key->columns = (int32_t)columns;
         key->rows = rows;
         key->vectors = vectors;
         int unit = aq_code_plan_unit(plan, "micro", key, sizeof *key,
@@ -146,7 +158,8 @@ static void epilogue_key(const AqStoreCode *code, AqText *key)
 {
     const AqSums *sums = &code->sums;
     int64_t numbers[] = {code->contraction, code->n_inputs, code->columns,
-                         sums->count,       sums->rows,     sums->width};
+                         code->strip,       sums->count,    sums->rows,
+                         sums->width};
     aq_text_bytes(key, numbers, sizeof numbers);
     for (int i = 0; i < sums->count; i++) {
         const AqSum *sum = &sums->of[i];
@@ -168,6 +181,7 @@ static AqStatus link_epilogue(AqCodePlan *plan, const AqContractKernel *k,
                           .contraction = ids[k->id],
                           .n_inputs = k->kernel->node->n_inputs,
                           .columns = columns,
+                          .strip = k->strip,
                           .sums = k->sums};
     for (int i = 0; i < code->sums.count; i++)
         code->sums.of[i].value = ids[k->sums.of[i].value];

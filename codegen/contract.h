@@ -61,7 +61,7 @@ typedef struct AqSegments {
 } AqSegments;
 
 /* tile[r][n] = (more ? tile[r][n] : 0) + sum over k of a[r][k] * b[k * ldb +
- * n]; a tile's row has aq_tile_columns floats.  Form "rows": `k` terms, a's
+ * n]; a tile's row has a strip's floats.  Form "rows": `k` terms, a's
  * rows lie a constant apart.  Form "k": the terms are those of the segments,
  * a[k][r] with `k` floats from term to term. */
 typedef void AqMicroFn(const float *a, const float *b, float *tile, int64_t k,
@@ -112,11 +112,13 @@ static inline AqMicroFn *const *aq_micros_of(const AqMicros *micros,
 /* micro.c */
 typedef struct AqMicroKey {
     int32_t panel, rows, vectors;
-    int32_t row; /* form "rows": floats from row to row of A */
+    int32_t columns; /* of a strip */
+    int32_t row;     /* form "rows": floats from row to row of A */
 } AqMicroKey;
 AqStatus aq_emit_micro(AqEmit *e, const void *key);
 
-/* contract_pack.c */
+/* contract_pack.c; of panels and transposes a strip's columns are the context,
+ * an int64_t */
 AqStatus aq_emit_copy(AqEmit *e, const void *context);
 AqStatus aq_emit_panel(AqEmit *e, const void *context);
 AqStatus aq_emit_transpose(AqEmit *e, const void *context);
@@ -134,6 +136,7 @@ typedef struct AqStoreCode {
     AqId contraction;
     int n_inputs;
     int64_t columns; /* of a group */
+    int64_t strip;
     AqSums sums;
 } AqStoreCode;
 AqStatus aq_emit_tile_store(AqEmit *e, const void *store_code);
@@ -147,8 +150,9 @@ typedef struct AqContractKernel {
     const AqKernel *kernel;
     AqId id; /* in the body */
     const AqNode *node;
-    bool plain;  /* the kernel's only result is the contraction's value */
-    AqSums sums; /* without a place */
+    bool plain;    /* the kernel's only result is the contraction's value */
+    int64_t strip; /* columns that are stored at a time */
+    AqSums sums;   /* without a place */
 } AqContractKernel;
 
 /* A row of the table in contract.c; the kernel's attribute `algorithm` names
@@ -172,10 +176,9 @@ AqStatus aq_contract_link(AqCodePlan *plan, size_t offset, int unit,
                           AqError *error);
 /* Register tiles of the heights `used`, for all strips of `n` columns; `like`
  * says the rest, `micros` where they lie in the closure. */
-AqStatus aq_contract_link_micros(AqCodePlan *plan, const AqMicroKey *like,
-                                 const bool *used, int64_t n,
-                                 const AqTarget *target, size_t micros,
-                                 AqError *error);
+AqStatus aq_contract_link_micros(AqCodePlan *plan, const AqContractKernel *k,
+                                 const AqMicroKey *like, const bool *used,
+                                 int64_t n, size_t micros, AqError *error);
 /* The leaf that evaluates operand `which`: an AqEvaluateFn. */
 AqStatus aq_contract_link_evaluate(AqCodePlan *plan, const AqContractKernel *k,
                                    int which, size_t offset, AqError *error);
@@ -258,13 +261,15 @@ typedef struct AqStoring {
     AqSums sums;
 } AqStoring;
 
+/* Strips of that many columns, whole vectors, rather than of a whole tile's. */
+void aq_contract_narrow(AqContractKernel *k, int64_t strip);
 /* Fills all but the leaves, which are linked: `packing` and `storing` are where
  * those lie in the closure of the stage made last; columns are those of a
  * group. */
 void aq_contract_leaves(const AqContractKernel *k, AqPacking *packing,
                         AqStoring *storing);
-AqStatus aq_contract_link_packing(AqCodePlan *plan, bool in_rows,
-                                  size_t packing, AqError *error);
+AqStatus aq_contract_link_packing(AqCodePlan *plan, const AqContractKernel *k,
+                                  bool in_rows, size_t packing, AqError *error);
 AqStatus aq_contract_link_storing(AqCodePlan *plan, const AqContractKernel *k,
                                   int64_t columns, size_t storing,
                                   AqError *error);

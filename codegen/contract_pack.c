@@ -76,11 +76,11 @@ AqStatus aq_emit_copy(AqEmit *e, const void *context)
 
 AqStatus aq_emit_panel(AqEmit *e, const void *context)
 {
-    (void)context;
+    int64_t strip = *(const int64_t *)context;
     LLVMTypeRef parameters[] = {e->pointer, e->i64, e->pointer, e->i64, e->i64};
     aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
     LLVMValueRef mask[AQ_MOST_VECTORS], place[AQ_MOST_VECTORS];
-    int vectors = aq_tile_columns(e->target) / e->lanes;
+    int vectors = (int)strip / e->lanes;
     for (int v = 0; v < vectors; v++) {
         place[v] = aq_i64(e, (int64_t)v * e->lanes);
         mask[v] = aq_mask(
@@ -89,8 +89,8 @@ AqStatus aq_emit_panel(AqEmit *e, const void *context)
     AqLoop rows;
     aq_loop_begin(e, &rows, aq_i64(e, 0), param(e, 3), 1);
     LLVMValueRef from = float_at_row(e, param(e, 0), rows.counter, param(e, 1));
-    LLVMValueRef to = float_at_row(e, param(e, 2), rows.counter,
-                                   aq_i64(e, aq_tile_columns(e->target)));
+    LLVMValueRef to =
+        float_at_row(e, param(e, 2), rows.counter, aq_i64(e, strip));
     for (int v = 0; v < vectors; v++)
         aq_store(
             e, aq_load_masked(e, e->vf32, float_at(e, from, place[v]), mask[v]),
@@ -123,11 +123,10 @@ static void transpose_square(AqEmit *e, LLVMValueRef *square)
 
 AqStatus aq_emit_transpose(AqEmit *e, const void *context)
 {
-    (void)context;
     LLVMTypeRef parameters[] = {e->pointer, e->i64, e->pointer,
                                 e->i64,     e->i64, e->i64};
     aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
-    int columns = aq_tile_columns(e->target), lanes = e->lanes;
+    int columns = (int)*(const int64_t *)context, lanes = e->lanes;
     LLVMValueRef last = LLVMBuildSub(e->builder, param(e, 4), aq_i64(e, 1), "");
     LLVMValueRef from[64]; /* rows that are not there repeat the last one */
     for (int r = 0; r < columns; r++) {

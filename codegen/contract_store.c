@@ -103,7 +103,7 @@ static AqIndex column_index(Store *s, int v)
     if (s->code->columns != width) { /* groups */
         base = aq_index_variable(t, s->start[last], 0, width - 1, 0);
     } else {
-        int64_t columns = aq_tile_columns(s->e->target);
+        int64_t columns = s->code->strip;
         LLVMValueRef strip = LLVMBuildSDiv(s->e->builder, s->start[last],
                                            aq_i64(s->e, columns), "");
         AqIndex number =
@@ -134,8 +134,8 @@ static void store_rows(Store *s, LLVMValueRef *out, const AqIndex *columns,
     LLVMValueRef row = LLVMBuildAdd(e->builder, s->start[rank - 2], step, "");
     s->index[rank - 2] = aq_index_variable(
         s->x->t, row, 0, s->type->dim[rank - 2] - 1, s->x->entered);
-    LLVMValueRef at = LLVMBuildMul(e->builder, rows.counter,
-                                   aq_i64(e, aq_tile_columns(e->target)), "");
+    LLVMValueRef at =
+        LLVMBuildMul(e->builder, rows.counter, aq_i64(e, s->code->strip), "");
     LLVMValueRef tile =
         aq_at(e, e->f32, LLVMGetParam(e->function, PARAM_TILE), at);
     for (int v = 0; v < vectors; v++) {
@@ -216,7 +216,7 @@ AqStatus aq_emit_tile_store(AqEmit *e, const void *context)
         if (!aq_is_sum(code->body, code->body->outputs[i].node))
             out[i] = buffer(e, LLVMGetParam(e->function, PARAM_BUFFERS),
                             code->n_inputs + i);
-    int64_t strip = aq_tile_columns(e->target), left = code->columns % strip;
+    int64_t strip = code->strip, left = code->columns % strip;
     if (code->columns >= strip && left > 0) {
         LLVMBasicBlockRef whole = aq_emit_block(e, "whole");
         LLVMBasicBlockRef part = aq_emit_block(e, "part");

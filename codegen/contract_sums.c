@@ -27,6 +27,15 @@ static AqSum *add_sum(AqSums *s, const AqNode *node)
     return sum;
 }
 
+void aq_sums_divide(AqSums *s, int64_t strip)
+{
+    s->strip = strip;
+    s->strips = aq_ceil_div(s->columns, strip);
+    s->width = s->strips * strip;
+    s->counts = aq_round_up(s->strips, LINE);
+    s->slot = s->counts + s->rows * s->width;
+}
+
 AqStatus aq_sums_find(const AqKernel *kernel, AqId id, AqSums *s,
                       AqError *error)
 {
@@ -34,7 +43,6 @@ AqStatus aq_sums_find(const AqKernel *kernel, AqId id, AqSums *s,
     const AqType *type = &aq_node(body, id)->type;
     *s = (AqSums){.samples = 1,
                   .columns = type->dim[type->rank - 1],
-                  .strip = aq_tile_columns(kernel->target),
                   .work_buffer = kernel->node->n_inputs + body->n_outputs};
     for (int i = 0; i < body->n_outputs; i++) {
         int component;
@@ -53,10 +61,7 @@ AqStatus aq_sums_find(const AqKernel *kernel, AqId id, AqSums *s,
         s->samples = kept ? type->dim[0] : 1;
         sum->buffer[component] = kernel->node->n_inputs + i;
     }
-    s->strips = aq_ceil_div(s->columns, s->strip);
-    s->width = s->strips * s->strip;
-    s->counts = aq_round_up(s->strips, LINE);
-    s->slot = s->counts + s->rows * s->width;
+    aq_sums_divide(s, aq_tile_columns(kernel->target));
     return AQ_OK;
 }
 

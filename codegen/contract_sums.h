@@ -42,6 +42,8 @@ bool aq_is_sum(const AqGraph *body, AqId output);
 /* Those of a body whose contraction is `id`. */
 AqStatus aq_sums_find(const AqKernel *kernel, AqId id, AqSums *sums,
                       AqError *error);
+/* Into strips of so many columns, for which rows are counted apart. */
+void aq_sums_divide(AqSums *sums, int64_t strip);
 /* Slots for a part that takes `rows` rows, `per_block` at a time, behind the
  * slots that there are: *slots grows. */
 AqSumPart aq_sums_part(const AqSums *sums, int64_t rows, int64_t per_block,

@@ -314,15 +314,14 @@ static AqStatus link_micro(AqCodePlan *plan, const Contract *k, AqError *error)
     bool in_place = c->panel == AQ_PANEL_K && !c->turned;
     AqMicroKey like = {.panel = in_place ? AQ_PANEL_K : AQ_PANEL_ROWS,
                        .row = in_place ? 0 : AQ_ROW};
-    return aq_contract_link_micros(plan, &like, used, c->parts[0].n,
-                                   k->kernel->target,
+    return aq_contract_link_micros(plan, k->k, &like, used, c->parts[0].n,
                                    offsetof(AqContraction, micro), error);
 }
 
-static AqStatus link_packing(AqCodePlan *plan, const AqContraction *c,
+static AqStatus link_packing(AqCodePlan *plan, const Contract *k,
                              AqError *error)
 {
-    return aq_contract_link_packing(plan, c->parts[0].b_n == 1,
+    return aq_contract_link_packing(plan, k->k, k->c->parts[0].b_n == 1,
                                     offsetof(AqContraction, packing), error);
 }
 
@@ -358,7 +357,7 @@ static AqStatus link_stage(AqCodePlan *plan, const Contract *k, int stage,
             link_evaluate(plan, k, 1, true, error);
         break;
     case STAGE_PACK:
-        link_packing(plan, c, error);
+        link_packing(plan, k, error);
         break;
     case STAGE_RUN:
         if (link_micro(plan, k, error) || link_storing(plan, k, error) ||
@@ -366,9 +365,9 @@ static AqStatus link_stage(AqCodePlan *plan, const Contract *k, int stage,
             link_evaluate(plan, k, 1, false, error))
             break;
         if (c->b_place != AQ_B_SHARED)
-            link_packing(plan, c, error);
+            link_packing(plan, k, error);
         if (c->turned)
-            aq_contract_link_packing(plan, false,
+            aq_contract_link_packing(plan, k->k, false,
                                      offsetof(AqContraction, packing), error);
         break;
     default:

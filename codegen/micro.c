@@ -13,7 +13,6 @@ enum { MOST_ACCUMULATORS = 24, UNROLL = 4 };
 typedef struct Micro {
     AqEmit *e;
     const AqMicroKey *key;
-    int columns; /* of a row of the tile */
 } Micro;
 
 /* What flows round the loop over k: where A and B stand, and the sums. */
@@ -42,7 +41,7 @@ static LLVMValueRef at(Micro *m, LLVMValueRef base, int64_t index)
 static LLVMValueRef tile_place(Micro *m, int row, int vector)
 {
     return at(m, LLVMGetParam(m->e->function, PARAM_TILE),
-              (int64_t)row * m->columns + (int64_t)vector * m->e->lanes);
+              (int64_t)row * m->key->columns + (int64_t)vector * m->e->lanes);
 }
 
 static bool by_rows(const Micro *m)
@@ -228,7 +227,7 @@ static void finish(Micro *m, const Flow *flow, bool more)
 /* The sums of each run over k begin at zero: shorter chains, smaller errors. */
 AqStatus aq_emit_micro(AqEmit *e, const void *key)
 {
-    Micro m = {.e = e, .key = key, .columns = aq_tile_columns(e->target)};
+    Micro m = {.e = e, .key = key};
     LLVMTypeRef parameters[] = {e->pointer, e->pointer, e->pointer, e->i64,
                                 e->i64,     e->i64,     e->pointer, e->i64,
                                 e->pointer, e->i64};

@@ -21,7 +21,7 @@ enum {
 };
 
 typedef struct Forward {
-    const AqContractKernel *k;
+    AqContractKernel k;
     AqWinograd w;
     int64_t tasks[STAGES];
     int64_t workspace, kept, scratch; /* floats */
@@ -95,7 +95,7 @@ AqStatus aq_winograd_link_image(AqCodePlan *plan, const AqContractKernel *k,
 /* The product's B out of the normal form; the image's first pixel. */
 static AqStatus set_weights(Forward *f, AqError *error)
 {
-    const AqContractKernel *k = f->k;
+    const AqContractKernel *k = &f->k;
     const AqGraph *body = k->kernel->body;
     const AqType *x = &aq_node(body, k->node->inputs[0])->type;
     const AqType *weights = &aq_node(body, k->node->inputs[1])->type;
@@ -127,14 +127,16 @@ static AqStatus set_weights(Forward *f, AqError *error)
 static void set_blocks(Forward *f)
 {
     enum { TILES, STRIPS, PASS, SHARE_V, SHARE_U, NUMBERS };
+    /* of the stage that makes V: so many tasks, if each has as many units,
+     * which share rows */
+    enum { PIECES = 4, UNITS = 2 };
     AqWinograd *w = &f->w;
     int64_t b[NUMBERS] = {[TILES] = 32,
                           [STRIPS] = w->strips,
                           [PASS] = AQ_WINOGRAD_TERMS,
                           [SHARE_U] = 1};
     for (int i = 0; i < NUMBERS; i++)
-        b[i] = aq_attr_at(f->k->kernel->node, AQ_KEY_BLOCKS, i, b[i]);
-    w->tiles = aq_tiles_of(f->k->node->type.dim[0], w->height, w->width);
+        b[i] = aq_attr_at(f->k.kernel->node, AQ_KEY_BLOCKS, i, b[i]);
     aq_tiles_cut(&w->tiles, b[TILES]);
     AqPasses p = aq_passes_of(w->image.channels,
                               AQ_MAX(AQ_MIN(b[PASS], AQ_WINOGRAD_TERMS), 1),
@@ -145,6 +147,10 @@ static void set_blocks(Forward *f)
     w->strip_block = AQ_MAX(AQ_MIN(b[STRIPS], w->strips), 1);
     w->share_v = b[SHARE_V] != 0;
     w->share_u = b[SHARE_U] != 0;
+    int64_t pieces = aq_ceil_div(PIECES, w->tiles.samples * w->tiles.segments);
+    pieces = AQ_MAX(AQ_MIN(pieces, w->tiles.down / UNITS), 1);
+    w->piece = aq_ceil_div(w->tiles.down, pieces);
+    w->pieces = aq_ceil_div(w->tiles.down, w->piece);
 }
 
 static void set_room(Forward *f)
@@ -180,14 +186,17 @@ static void set_room(Forward *f)
 
 static AqStatus analyse(Forward *f, const AqContractKernel *k, AqError *error)
 {
-    *f = (Forward){.k = k, .w.image = aq_tile_image(k, 0)};
+    *f = (Forward){.k = *k, .w.image = aq_tile_image(k, 0)};
     AqWinograd *w = &f->w;
     if (set_weights(f, error))
         return error->status;
-    aq_contract_leaves(k, &w->packing, &w->storing);
-    w->work_buffer = k->kernel->node->n_inputs + k->kernel->body->n_outputs;
     w->height = k->node->type.dim[1];
     w->width = k->node->type.dim[2];
+    w->tiles = aq_tiles_of(k->node->type.dim[0], w->height, w->width);
+    aq_contract_narrow(
+        &f->k, aq_winograd_strip(&w->tiles, w->part.n, k->kernel->target));
+    aq_contract_leaves(&f->k, &w->packing, &w->storing);
+    w->work_buffer = k->kernel->node->n_inputs + k->kernel->body->n_outputs;
     w->tile_rows = aq_tile_rows(k->kernel->target);
     w->strips = aq_ceil_div(w->part.n, w->packing.columns);
     set_blocks(f);
@@ -198,7 +207,7 @@ static AqStatus analyse(Forward *f, const AqContractKernel *k, AqError *error)
             ? w->strips * w->passes * aq_ceil_div(w->pass, AQ_WINOGRAD_PIECE)
             : 0;
     f->tasks[STAGE_TILES] =
-        w->share_v ? w->tiles.samples * w->tiles.segments : 0;
+        w->share_v ? w->tiles.samples * w->tiles.segments * w->pieces : 0;
     f->tasks[STAGE_RUN] =
         w->tiles.blocks * aq_ceil_div(w->strips, w->strip_block);
     return AQ_OK;
@@ -248,15 +257,13 @@ static AqStatus link_micro(AqCodePlan *plan, const Forward *f, AqError *error)
     bool used[AQ_MOST_ROWS + 1] = {false};
     mark_heights(&f->w, used);
     AqMicroKey like = {.panel = AQ_PANEL_ROWS, .row = (int32_t)f->w.row};
-    return aq_contract_link_micros(plan, &like, used, f->w.part.n,
-                                   f->k->kernel->target,
+    return aq_contract_link_micros(plan, &f->k, &like, used, f->w.part.n,
                                    offsetof(AqWinograd, micro), error);
 }
 
-static AqStatus link_weights(AqCodePlan *plan, const AqWinograd *w,
-                             AqError *error)
+static AqStatus link_weights(AqCodePlan *plan, const Forward *f, AqError *error)
 {
-    if (aq_contract_link_packing(plan, w->part.b_n == 1,
+    if (aq_contract_link_packing(plan, &f->k, f->w.part.b_n == 1,
                                  offsetof(AqWinograd, packing), error))
         return error->status;
     return aq_winograd_link_transform(plan, AQ_TRANSFORM_WEIGHT,
@@ -266,7 +273,7 @@ static AqStatus link_weights(AqCodePlan *plan, const AqWinograd *w,
 
 static AqStatus link_tiles(AqCodePlan *plan, const Forward *f, AqError *error)
 {
-    if (aq_winograd_link_image(plan, f->k, &f->w.image, 0,
+    if (aq_winograd_link_image(plan, &f->k, &f->w.image, 0,
                                offsetof(AqWinograd, image), error))
         return error->status;
     return aq_winograd_link_transform(
@@ -278,12 +285,12 @@ static AqStatus link_run(AqCodePlan *plan, const Forward *f, AqError *error)
     const AqWinograd *w = &f->w;
     if (link_micro(plan, f, error) ||
         (!w->share_v && link_tiles(plan, f, error)) ||
-        (!w->share_u && link_weights(plan, w, error)) ||
+        (!w->share_u && link_weights(plan, f, error)) ||
         aq_winograd_link_transform(plan, AQ_TRANSFORM_OUTPUT,
                                    offsetof(AqWinograd, transform_output),
                                    error))
         return error->status;
-    return aq_contract_link_storing(plan, f->k, w->part.n,
+    return aq_contract_link_storing(plan, &f->k, w->part.n,
                                     offsetof(AqWinograd, storing), error);
 }
 
@@ -293,9 +300,9 @@ static AqStatus link_stage(AqCodePlan *plan, const Forward *f, int stage,
     switch (stage) {
     case STAGE_EVALUATE:
         return aq_contract_link_evaluate(
-            plan, f->k, 1, offsetof(AqWinograd, weights.evaluate), error);
+            plan, &f->k, 1, offsetof(AqWinograd, weights.evaluate), error);
     case STAGE_WEIGHTS:
-        return link_weights(plan, &f->w, error);
+        return link_weights(plan, f, error);
     case STAGE_TILES:
         return link_tiles(plan, f, error);
     default:

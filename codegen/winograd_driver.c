@@ -108,24 +108,32 @@ static float *shared_v(const AqWinograd *w, void *const *buffers, int64_t block)
            block * AQ_POINTS * w->v_point;
 }
 
-/* A task is a column of units, which may lie in several blocks. */
+/* A task is a piece of a column of units, which may lie in several blocks. */
 void aq_winograd_tiles(const void *closure, void *const *buffers, int64_t first,
                        int64_t last, void *scratch)
 {
     const AqWinograd *w = closure;
-    int64_t size = w->tiles.unit_block;
-    for (int64_t i = first * w->tiles.down; i < last * w->tiles.down;) {
-        int64_t block = i / size, column = i / w->tiles.down;
-        int64_t end = AQ_MIN((block + 1) * size, (column + 1) * w->tiles.down);
-        transform_units(w, i, end, aq_tiles_between(&w->tiles, block * size, i),
-                        buffers, scratch, shared_v(w, buffers, block));
-        i = end;
+    int64_t size = w->tiles.unit_block, down = w->tiles.down;
+    for (int64_t task = first; task < last; task++) {
+        int64_t top = task / w->pieces * down;
+        int64_t i = top + task % w->pieces * w->piece;
+        int64_t last_unit = AQ_MIN(i + w->piece, top + down);
+        while (i < last_unit) {
+            int64_t block = i / size,
+                    end = AQ_MIN((block + 1) * size, last_unit);
+            transform_units(w, i, end,
+                            aq_tiles_between(&w->tiles, block * size, i),
+                            buffers, scratch, shared_v(w, buffers, block));
+            i = end;
+        }
     }
 }
 
 /* ---- products ---- */
 
-/* M += V U for one strip and pass of k, all points. */
+/* M += V U for one strip and pass of k, all points.  Fetched ahead is what
+ * another task has made: the next point's U, or V where U is this task's own.
+ */
 static void multiply(const AqWinograd *w, int64_t strip, int64_t pass,
                      int64_t tiles, const float *v, const float *u, float *m)
 {
@@ -135,7 +143,8 @@ static void multiply(const AqWinograd *w, int64_t strip, int64_t pass,
         &w->micro, w->part.n - strip * columns, columns, w->packing.vector);
     for (int64_t point = 0; point < AQ_POINTS; point++) {
         const float *a = v + point * w->v_point + pass * w->rows * w->row;
-        const float *b = u + point * w->u_point, *ahead = b + w->u_point;
+        const float *b = u + point * w->u_point;
+        const float *ahead = b + w->u_point;
         for (int64_t t = 0; t < tiles; t += w->tile_rows) {
             int height =
                 aq_packed_height(AQ_MIN(tiles - t, w->tile_rows), w->tile_rows);

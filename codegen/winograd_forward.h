@@ -7,7 +7,7 @@
 
 enum {
     AHEAD = 16, /* floats in a line of cache, asked for before use */
-    AQ_WINOGRAD_PIECE = 64, /* channels that one task of weights takes, */
+    AQ_WINOGRAD_PIECE = 32, /* channels that one task of weights takes, */
     AQ_WINOGRAD_ROWS = 32,  /* and that are transformed at a time */
 };
 
@@ -21,9 +21,10 @@ typedef struct AqWinograd {
     int64_t b_buffer, work_buffer, u_buffer;
     int64_t height, width; /* of the result */
     int64_t strips, strip_block;
-    int64_t tile_rows;    /* of the register tile */
-    int64_t pass, passes; /* of the channels */
-    int64_t rows, row;    /* tiles a task has room for; floats of one */
+    int64_t piece, pieces; /* units downwards, of which a task makes V */
+    int64_t tile_rows;     /* of the register tile */
+    int64_t pass, passes;  /* of the channels */
+    int64_t rows, row;     /* tiles a task has room for; floats of one */
     int64_t v_point, u_point, m_point; /* floats from point to point */
     int64_t v_at, u_at;                /* floats into their workspaces */
     int64_t pixel_floats, own_u_floats, taps_at; /* of the scratch */

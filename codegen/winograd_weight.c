@@ -217,9 +217,9 @@ static AqStatus link_micro(AqCodePlan *plan, const Weight *f, AqError *error)
     if (left)
         used[aq_packed_height(left, (int)w->tile_rows)] = true;
     AqMicroKey like = {.panel = AQ_PANEL_K};
-    return aq_contract_link_micros(
-        plan, &like, used, w->image[AQ_WINOGRAD_DY].channels,
-        f->k->kernel->target, offsetof(AqWinogradWeight, micro), error);
+    return aq_contract_link_micros(plan, f->k, &like, used,
+                                   w->image[AQ_WINOGRAD_DY].channels,
+                                   offsetof(AqWinogradWeight, micro), error);
 }
 
 static AqStatus link_storing(AqCodePlan *plan, const Weight *f, AqError *error)

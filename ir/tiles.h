@@ -38,6 +38,10 @@ enum {
     AQ_WINOGRAD_TERMS = 256,     /* channels of one pass, at most */
     AQ_WINOGRAD_EVALUATIONS = 2, /* of an operand of the weights' gradient that
                                     is an expression; else it is stored */
+    /* tiles of which tasks share the columns in one block, at most; of a single
+     * strip very few, for it is a task for one thread */
+    AQ_WINOGRAD_FEW = 64,
+    AQ_WINOGRAD_FEW_OF_A_STRIP = 24,
 };
 
 typedef struct AqTiles {
@@ -65,6 +69,27 @@ static inline void aq_tiles_cut(AqTiles *t, int64_t wanted)
     t->blocks = aq_ceil_div(t->units, AQ_MAX(wanted / t->across, 1));
     t->unit_block = aq_ceil_div(t->units, t->blocks);
     t->blocks = aq_ceil_div(t->units, t->unit_block);
+}
+
+/* Whether tasks share the columns of a result in so many strips. */
+static inline bool aq_winograd_is_small(const AqTiles *t, int64_t strips)
+{
+    return t->samples * t->down * t->along <=
+           (strips > 1 ? AQ_WINOGRAD_FEW : AQ_WINOGRAD_FEW_OF_A_STRIP);
+}
+
+/* Floats across a strip of a result of so many columns, forward: all strips are
+ * alike, and where each is a task their number is even, unless that would leave
+ * them a single vector. */
+static inline int64_t aq_winograd_strip(const AqTiles *t, int64_t columns,
+                                        const AqTarget *target)
+{
+    int64_t vectors = aq_ceil_div(columns, target->vector);
+    int64_t strips = aq_ceil_div(columns, aq_tile_columns(target));
+    if (aq_winograd_is_small(t, strips) && strips % 2 &&
+        aq_ceil_div(vectors, strips + 1) > 1)
+        strips++;
+    return aq_ceil_div(vectors, strips) * target->vector;
 }
 
 /* Channels of V in passes: of `pass` channels, in rows of `row` floats. */

@@ -25,7 +25,7 @@ static double idle(int64_t tasks)
 
 typedef struct Forward {
     int64_t channels, n; /* terms of a sum; channels of the result */
-    int64_t strips;
+    int64_t strip, strips;
     AqTiles tiles;
     const AqTarget *target;
 } Forward;
@@ -104,23 +104,22 @@ static int64_t cheapest_tiles(const Forward *f)
 
 static ForwardBlocks choose_forward(const Forward *f)
 {
-    /* of at most FEW tiles tasks share the columns in one block, but not of a
-     * single strip, which is no task for a second thread; of SOME in several,
-     * each as large as it may be, where U is large */
-    enum { FEW = 64, FEW_OF_A_STRIP = 24, SOME = 256 };
+    /* of SOME tiles tasks share the columns in several blocks, each as large as
+     * it may be, where U is large */
+    enum { SOME = 256 };
     int64_t tiles = f->tiles.samples * f->tiles.down * f->tiles.along;
-    int64_t few = f->strips > 1 ? FEW : FEW_OF_A_STRIP;
+    bool small = aq_winograd_is_small(&f->tiles, f->strips);
     ForwardBlocks b = {.pass = AQ_WINOGRAD_TERMS, .share_u = 1};
-    if (tiles > SOME || (tiles > few && !is_large(f))) {
+    if (tiles > SOME || (!small && !is_large(f))) {
         b.tiles = cheapest_tiles(f);
         b.strips = f->strips;
         return b;
     }
     b.strips = b.share_v = 1;
-    b.tiles = AQ_MIN(tiles, FEW);
-    if (tiles > FEW)
+    b.tiles = AQ_MIN(tiles, AQ_WINOGRAD_FEW);
+    if (tiles > AQ_WINOGRAD_FEW)
         return b;
-    int64_t strip = 4 * AQ_POINTS * aq_tile_columns(f->target);
+    int64_t strip = 4 * AQ_POINTS * f->strip;
     b.share_u = 0;
     b.pass = 64;
     while (2 * b.pass <= AQ_WINOGRAD_TERMS &&
@@ -138,7 +137,8 @@ static int forward_blocks(const AqContractFacts *facts, const AqTarget *target,
                  .n = forward ? facts->out : facts->in,
                  .tiles = aq_tiles_of(facts->images, size[0], size[1]),
                  .target = target};
-    f.strips = aq_ceil_div(f.n, aq_tile_columns(target));
+    f.strip = aq_winograd_strip(&f.tiles, f.n, target);
+    f.strips = aq_ceil_div(f.n, f.strip);
     ForwardBlocks b = choose_forward(&f);
     int64_t numbers[] = {b.tiles, b.strips, b.pass, b.share_v, b.share_u};
     for (int i = 0; i < AQ_COUNT(numbers); i++)
