@@ -144,7 +144,7 @@ static void multiply(const AqWinograd *w, int64_t strip, int64_t pass,
     for (int64_t point = 0; point < AQ_POINTS; point++) {
         const float *a = v + point * w->v_point + pass * w->rows * w->row;
         const float *b = u + point * w->u_point;
-        const float *ahead = b + w->u_point;
+        const float *ahead = w->share_u ? b + w->u_point : a + w->v_point;
         for (int64_t t = 0; t < tiles; t += w->tile_rows) {
             int height =
                 aq_packed_height(AQ_MIN(tiles - t, w->tile_rows), w->tile_rows);
