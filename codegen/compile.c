@@ -3,6 +3,7 @@
 #include "codegen/emit.h"
 
 #include <malloc.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +20,12 @@ typedef struct Unit {
     size_t bytes;
     bool cached, rejected;
     AqError error;
+    /* of leaves, which are compiled under a name of no numbers: */
+    bool leaf, emitted;
+    char shared_name[NAME_BYTES];
+    AqHash shared; /* what is left of the module without its numbers */
+    int like;      /* the leaf that was compiled from the same, or itself */
+    AqNumbers numbers;
 } Unit;
 
 typedef struct Link {
@@ -51,7 +58,8 @@ struct AqCodePlan {
     const AqCompileOptions *options;
     AqCache *cache;
     AqMachines *machines;
-    int *order; /* in which units are compiled */
+    pthread_mutex_t leaves; /* around what tells equal ones */
+    int *order;             /* in which units are compiled */
 };
 
 struct AqCode {
@@ -120,6 +128,20 @@ int aq_code_plan_unit(AqCodePlan *plan, const char *kind, const void *key,
     return plan->n_units++;
 }
 
+int aq_code_plan_leaf(AqCodePlan *plan, const char *kind, const void *key,
+                      size_t bytes, AqUnitEmit *emit, const void *context)
+{
+    int unit = aq_code_plan_unit(plan, kind, key, bytes, emit, context);
+    if (unit == NO_UNIT)
+        return NO_UNIT;
+    Unit *leaf = &plan->units[unit];
+    leaf->leaf = true;
+    leaf->like = unit;
+    snprintf(leaf->shared_name, sizeof leaf->shared_name, "%.40s_%016d", kind,
+             0);
+    return unit;
+}
+
 static AqStatus add_stage(AqCodePlan *plan, AqTaskFn *run, int unit,
                           const void *closure, size_t bytes)
 {
@@ -184,9 +206,26 @@ static AqStatus plan_kernel(AqCodePlan *plan, const AqGraph *graph, AqId id,
 
 /* ---- compiling: runs on any thread ---- */
 
+/* Whether another leaf is compiled from the same module; else this one is. */
+static bool is_shared(AqCodePlan *plan, Unit *unit, const AqEmit *e)
+{
+    unit->shared = aq_module_hash(e);
+    pthread_mutex_lock(&plan->leaves);
+    unit->emitted = true;
+    for (int i = 0; i < plan->n_units; i++) {
+        const Unit *other = &plan->units[i];
+        if (other != unit && other->emitted && other->like == i &&
+            other->shared.high == unit->shared.high &&
+            other->shared.low == unit->shared.low)
+            unit->like = i;
+    }
+    pthread_mutex_unlock(&plan->leaves);
+    return &plan->units[unit->like] != unit;
+}
+
 static void emit_unit(AqCodePlan *plan, Unit *unit)
 {
-    AqEmit e = {.name = unit->name,
+    AqEmit e = {.name = unit->leaf ? unit->shared_name : unit->name,
                 .target = plan->target,
                 .arena = aq_arena_new(),
                 .error = &unit->error};
@@ -199,7 +238,9 @@ static void emit_unit(AqCodePlan *plan, Unit *unit)
     if (status)
         aq_fail(&unit->error, status, "kernel %s cannot be emitted",
                 unit->name);
-    if (!unit->error.status)
+    if (!unit->error.status && unit->leaf)
+        aq_numbers_hide(&e, &unit->numbers);
+    if (!unit->error.status && !(unit->leaf && is_shared(plan, unit, &e)))
         aq_object_make(&e, plan->machines, plan->options->dump_dir,
                        &unit->object, &unit->bytes);
     aq_emit_end(&e);
@@ -215,8 +256,47 @@ static void make_unit(void *context, int index)
     if (unit->cached)
         return;
     emit_unit(plan, unit);
+    if (unit->object && !unit->leaf)
+        aq_cache_put(plan->cache, &unit->key, unit->object, unit->bytes);
+}
+
+/* A leaf's own object: made of the one that was compiled, or becoming it. */
+static void fill_leaf(AqCodePlan *plan, Unit *unit)
+{
+    const Unit *like = &plan->units[unit->like];
+    if (!unit->object && like->object) {
+        unit->object = malloc(like->bytes);
+        unit->bytes = like->bytes;
+        if (unit->object)
+            memcpy(unit->object, like->object, like->bytes);
+    }
+    if (!unit->object) {
+        if (like->error.status)
+            unit->error = like->error;
+        else
+            aq_no_memory(&unit->error, like->bytes);
+        return;
+    }
+    if (!aq_numbers_fill(unit->object, &unit->numbers, unit->shared_name,
+                         unit->name)) {
+        free(unit->object);
+        unit->object = NULL;
+        unit->leaf = false; /* compiled with its numbers, as others are */
+        emit_unit(plan, unit);
+    }
     if (unit->object)
         aq_cache_put(plan->cache, &unit->key, unit->object, unit->bytes);
+}
+
+/* Those that were compiled come last: the others are copies of them. */
+static void fill_leaves(AqCodePlan *plan)
+{
+    for (int compiled = 0; compiled < 2; compiled++)
+        for (int i = 0; i < plan->n_units; i++) {
+            Unit *unit = &plan->units[i];
+            if (unit->leaf && !unit->cached && (unit->like == i) == compiled)
+                fill_leaf(plan, unit);
+        }
 }
 
 /* Bodies differ most among maps, and a long body is a long key; the other kinds
@@ -246,7 +326,10 @@ static AqStatus compile_units(AqCodePlan *plan, AqError *error)
         return error->status;
     int threads =
         plan->options->threads > 0 ? plan->options->threads : aq_cpu_count();
+    pthread_mutex_init(&plan->leaves, NULL);
     aq_parallel(threads, plan->n_units, make_unit, plan);
+    pthread_mutex_destroy(&plan->leaves);
+    fill_leaves(plan);
     aq_machines_free(plan->machines);
     return AQ_OK;
 }
@@ -264,6 +347,8 @@ static AqStatus add_objects(AqCodePlan *plan, AqCode *code, AqError *error)
             return error->status;
         statistics->units++;
         statistics->from_cache += unit->cached;
+        statistics->compiled +=
+            !unit->cached && (!unit->leaf || unit->like == i);
         statistics->rejected += unit->rejected;
         statistics->bytes += unit->bytes;
     }

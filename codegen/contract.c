@@ -187,7 +187,7 @@ static AqStatus link_epilogue(AqCodePlan *plan, const AqContractKernel *k,
         code->sums.of[i].value = ids[k->sums.of[i].value];
     AqText key = {0};
     epilogue_key(code, &key);
-    int unit = aq_code_plan_unit(plan, "store", key.data, key.length,
+    int unit = aq_code_plan_leaf(plan, "store", key.data, key.length,
                                  aq_emit_tile_store, code);
     aq_text_free(&key);
     return aq_contract_link(plan, offset, unit, error);
@@ -217,7 +217,7 @@ AqStatus aq_contract_link_evaluate(AqCodePlan *plan, const AqContractKernel *k,
     *code = (AqOperandCode){.body = body, .node = body->outputs[0].node};
     AqText key = {0};
     aq_body_key(body, &key);
-    int unit = aq_code_plan_unit(plan, "operand", key.data, key.length,
+    int unit = aq_code_plan_leaf(plan, "operand", key.data, key.length,
                                  aq_emit_evaluate, code);
     aq_text_free(&key);
     return aq_contract_link(plan, offset, unit, error);

@@ -59,6 +59,10 @@ typedef AqStatus AqUnitEmit(AqEmit *e, const void *context);
  * plan (aq_code_plan_arena).  Returns its number, or -1 when memory ends. */
 int aq_code_plan_unit(AqCodePlan *plan, const char *kind, const void *key,
                       size_t bytes, AqUnitEmit *emit, const void *context);
+/* The same for code that often differs from other code of its kind in sizes
+ * alone: see numbers.c. */
+int aq_code_plan_leaf(AqCodePlan *plan, const char *kind, const void *key,
+                      size_t bytes, AqUnitEmit *emit, const void *context);
 /* The next stage of the kernel being planned, running `unit`, an AqTaskFn. */
 AqStatus aq_code_plan_stage(AqCodePlan *plan, int unit, const void *closure,
                             size_t closure_bytes);
@@ -330,6 +334,26 @@ AqStatus aq_object_make(AqEmit *e, AqMachines *machines, const char *dump_dir,
                         char **data, size_t *bytes);
 /* What besides its key an object depends on, as text. */
 void aq_object_identity(const AqTarget *target, AqText *text);
+
+/* ---- numbers.c ---- */
+
+enum { AQ_MOST_NUMBERS = 64 };
+
+typedef struct AqNumbers {
+    int count;
+    int64_t of[AQ_MOST_NUMBERS];
+} AqNumbers;
+
+/* Sizes in the module become symbols, the numbers that they stood for are
+ * listed in their order. */
+void aq_numbers_hide(AqEmit *e, AqNumbers *numbers);
+/* Of all that is in the module. */
+AqHash aq_module_hash(const AqEmit *e);
+/* Into the object of such a module, whose function `from` is from now on called
+ * `to`, of the same length.  False, and the object is of no use, where they
+ * cannot be written. */
+bool aq_numbers_fill(char *object, const AqNumbers *numbers, const char *from,
+                     const char *to);
 
 /* identity.c: which build of this library is running, as text */
 void aq_build_identity(AqText *text);

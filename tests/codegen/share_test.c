@@ -4,8 +4,11 @@
 #include "tests/support/bench.h"
 #include "tests/support/models.h"
 
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -37,8 +40,9 @@ static void add_product(AqGraph *g, const Product *p, int number)
     aq_graph_output(g, name, y, false);
 }
 
-/* Distinct pieces of code of these products. */
-static int units(const Product *products, int count)
+/* What compiling these products took; without a folder nothing is kept. */
+static AqCodeStatistics compile(const Product *products, int count,
+                                const char *folder)
 {
     AqError error = {0};
     AqGraph *g = aq_graph_new();
@@ -52,15 +56,27 @@ static int units(const Product *products, int count)
         if (aq_node(k, id)->op == AQ_OP_kernel)
             kernels[n++] = id;
     assert_int_equal(n, count);
-    AqCompileOptions options = {.no_cache = true};
+    AqCompileOptions options = {.no_cache = !folder, .cache_dir = folder};
     AqCode *code = aq_compile(k, kernels, n, &target, &options, &error);
     if (!code)
         fail_msg("%s", error.text);
-    int distinct = aq_code_statistics(code)->units;
+    AqCodeStatistics statistics = *aq_code_statistics(code);
     aq_code_free(code);
     aq_graph_free(k);
     aq_graph_free(g);
-    return distinct;
+    return statistics;
+}
+
+/* Distinct pieces of code. */
+static int units(const Product *products, int count)
+{
+    return compile(products, count, NULL).units;
+}
+
+/* Those of them that are not others with other sizes. */
+static int compiled(const Product *products, int count)
+{
+    return compile(products, count, NULL).compiled;
 }
 
 static const Product plain = {AQ_OP_exp, 64, 96, 64, false};
@@ -86,11 +102,99 @@ static void test_epilogue_is_shared(void **state)
     assert_int_equal(units((Product[]){summed, other}, 2), alone + 1);
 }
 
+/* Sizes above those that shape the code do not matter to the compiler; the
+ * results are 128 and more columns wide, in strips of at most 64. */
+static void test_sizes_are_shared(void **state)
+{
+    static const Product small = {AQ_OP_exp, 64, 96, 128, true};
+    static const Product large = {AQ_OP_exp, 96, 192, 256, true};
+    static const Product ragged = {AQ_OP_exp, 96, 192, 259, true};
+    (void)state;
+    int alone = compiled(&small, 1);
+    assert_int_equal(alone, units(&small, 1));
+    assert_int_equal(units((Product[]){small, large}, 2), alone + 2);
+    assert_int_equal(compiled((Product[]){small, large}, 2), alone);
+    /* an end that is no whole vector is other code */
+    assert_true(compiled((Product[]){small, ragged}, 2) > alone);
+}
+
+static void make_folder(char *folder)
+{
+    strcpy(folder, "/tmp/aquatint-share-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+}
+
+static void empty_folder(const char *folder)
+{
+    struct dirent **names;
+    int count = scandir(folder, &names, NULL, alphasort);
+    for (int i = 0; i < count; i++) {
+        char path[600];
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]->d_name);
+        unlink(path);
+        free(names[i]);
+    }
+    free(names);
+    rmdir(folder);
+}
+
+/* How many files the first folder has; each must be in the second as well. */
+static int same_files(const char *folder, const char *second)
+{
+    struct dirent **names;
+    int count = scandir(folder, &names, NULL, alphasort), files = 0;
+    for (int i = 0; i < count; i++) {
+        char path[2][600], *data[2];
+        size_t bytes[2];
+        bool entry = names[i]->d_name[0] != '.';
+        for (int k = 0; k < 2 && entry; k++) {
+            snprintf(path[k], sizeof path[k], "%s/%s", k ? second : folder,
+                     names[i]->d_name);
+            assert_int_equal(
+                aq_file_read(path[k], 1 << 20, &data[k], &bytes[k], NULL),
+                AQ_OK);
+        }
+        if (entry) {
+            assert_int_equal(bytes[0], bytes[1]);
+            assert_memory_equal(data[0], data[1], bytes[0]);
+            free(data[0]);
+            free(data[1]);
+            files++;
+        }
+        free(names[i]);
+    }
+    free(names);
+    return files;
+}
+
+/* A leaf is the same whether it was compiled or made of another one. */
+static void test_copies_are_the_same(void **state)
+{
+    static const Product both[] = {{AQ_OP_exp, 64, 96, 128, true},
+                                   {AQ_OP_exp, 96, 192, 256, true}};
+    (void)state;
+    char together[64], alone[64];
+    make_folder(together);
+    AqCodeStatistics all = compile(both, 2, together);
+    assert_int_equal(all.compiled, all.units - 2);
+    for (int i = 0; i < 2; i++) {
+        make_folder(alone);
+        AqCodeStatistics one = compile(&both[i], 1, alone);
+        assert_int_equal(one.compiled, one.units);
+        assert_int_equal(same_files(alone, together), one.units);
+        empty_folder(alone);
+    }
+    assert_int_equal(compile(both, 2, together).compiled, 0);
+    empty_folder(together);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_prologue_is_shared),
         cmocka_unit_test(test_epilogue_is_shared),
+        cmocka_unit_test(test_sizes_are_shared),
+        cmocka_unit_test(test_copies_are_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
