@@ -10,6 +10,7 @@ typedef struct Array {
     void *data;
     int64_t bytes;
     bool borrowed;
+    bool ahead; /* no program has taken it yet */
 } Array;
 
 struct AqMemory {
@@ -122,8 +123,8 @@ static Array *add(AqMemory *memory, const char *name, AqError *error)
     return &memory->arrays[memory->count];
 }
 
-void *aq_memory_array(AqMemory *memory, const char *name, int64_t bytes,
-                      AqError *error)
+static void *array_of(AqMemory *memory, const char *name, int64_t bytes,
+                      bool ahead, AqError *error)
 {
     Array *array = find(memory, name);
     if (array && array->bytes < bytes) {
@@ -132,8 +133,10 @@ void *aq_memory_array(AqMemory *memory, const char *name, int64_t bytes,
                 (long long)array->bytes, (long long)bytes);
         return NULL;
     }
-    if (array)
+    if (array) {
+        array->ahead = array->ahead && ahead;
         return array->data;
+    }
     array = add(memory, name, error);
     if (!array)
         return NULL;
@@ -141,8 +144,27 @@ void *aq_memory_array(AqMemory *memory, const char *name, int64_t bytes,
     if (!array->data)
         return NULL;
     array->bytes = bytes;
+    array->ahead = ahead;
     memory->count++;
     return array->data;
+}
+
+void *aq_memory_array(AqMemory *memory, const char *name, int64_t bytes,
+                      AqError *error)
+{
+    return array_of(memory, name, bytes, false, error);
+}
+
+void *aq_memory_ahead(AqMemory *memory, const char *name, int64_t bytes,
+                      AqError *error)
+{
+    return array_of(memory, name, bytes, true, error);
+}
+
+bool aq_memory_is_new(const AqMemory *memory, const char *name)
+{
+    const Array *array = find(memory, name);
+    return !array || array->ahead;
 }
 
 AqStatus aq_memory_share(AqMemory *memory, const char *name,

@@ -134,7 +134,7 @@ static int64_t array_bytes(const AqCompiled *c, const AqPlan *plan)
 {
     int64_t bytes = 0;
     for (int i = 1; i < plan->n_bases; i++)
-        if (!aq_memory_find(c->memory, plan->bases[i].name, NULL))
+        if (aq_memory_is_new(c->memory, plan->bases[i].name))
             bytes += aq_whole_pages(plan->bases[i].bytes);
     return bytes;
 }

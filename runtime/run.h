@@ -13,6 +13,8 @@
 #include "runtime/files.h"
 #include "runtime/runtime.h"
 
+#include <pthread.h>
+
 /* ---- model_file.c: models from the library or from a C file ---- */
 
 typedef struct AqModelFile {
@@ -28,6 +30,26 @@ typedef struct AqModelFile {
 AqStatus aq_model_open(const char *name, const char *folder, AqModelFile *model,
                        AqError *error);
 void aq_model_close(AqModelFile *model);
+
+/* ---- start.c: initial values, drawn while the program is made ---- */
+
+typedef struct AqStart {
+    const AqParamTable *params;
+    uint32_t key[2];
+    AqMemory *memory;
+    AqPool *pool;
+    /* its own: */
+    float *weights, *average;
+    pthread_t thread;
+    bool drawing;
+} AqStart;
+
+/* Before the program of `graph` is made in `memory`, whose budget for what is
+ * new is `memory_limit` (0: none).  All of these stay until the end. */
+void aq_start_begin(AqStart *start, const AqGraph *graph, int64_t memory_limit);
+/* After it, whether or not it could be made: weights and "ema", where there are
+ * such arrays, have their values. */
+void aq_start_end(AqStart *start);
 
 /* ---- loader.c: batches in a fixed order, made ahead on a thread ---- */
 

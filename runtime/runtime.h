@@ -119,6 +119,11 @@ void aq_memory_free(AqMemory *memory);
  * it is smaller, or memory ends. */
 void *aq_memory_array(AqMemory *memory, const char *name, int64_t bytes,
                       AqError *error);
+/* The same for a program that is yet to come: until it takes the array, this is
+ * a new one, which it has need of. */
+void *aq_memory_ahead(AqMemory *memory, const char *name, int64_t bytes,
+                      AqError *error);
+bool aq_memory_is_new(const AqMemory *memory, const char *name);
 /* `name` here is the array `from_name` of another memory, which must live
  * longer: sampling reads the training's average as its weights. */
 AqStatus aq_memory_share(AqMemory *memory, const char *name,

@@ -165,20 +165,6 @@ static void print_code(const AqTrain *t)
             code->from_cache, code->seconds, t->target.cpu);
 }
 
-static AqStatus start_weights(AqTrain *t)
-{
-    uint32_t key[2] = {(uint32_t)t->options->seed,
-                       (uint32_t)(t->options->seed >> 32)};
-    float *weights = aq_memory_find(t->memory, "weights", NULL);
-    float *ema = aq_memory_find(t->memory, "ema", NULL);
-    int32_t *key_input = aq_memory_find(t->memory, "key", NULL);
-    aq_params_start(t->params, key, aq_pool_threads(t->pool), weights, ema);
-    if (key_input)
-        memcpy(key_input, key, sizeof key);
-    t->state.loss = NAN;
-    return AQ_OK;
-}
-
 static AqStatus read_checkpoint(AqTrain *t)
 {
     char folder[AQ_PATH_SIZE];
@@ -263,8 +249,19 @@ static AqStatus compile_program(AqTrain *t)
     if (find_choices(t))
         return t->error->status;
     AqProgramSettings settings = aq_train_settings(t);
+    AqStart start = {
+        .params = t->params,
+        .key = {(uint32_t)t->options->seed, (uint32_t)(t->options->seed >> 32)},
+        .memory = t->memory,
+        .pool = t->pool};
+    aq_start_begin(&start, t->graph, settings.memory_limit);
     t->program =
         aq_compiled_new(t->graph, t->memory, t->pool, &settings, t->error);
+    aq_start_end(&start);
+    int32_t *key_input = aq_memory_find(t->memory, "key", NULL);
+    if (key_input)
+        memcpy(key_input, start.key, sizeof start.key);
+    t->state.loss = NAN;
     return t->error->status;
 }
 
@@ -350,7 +347,7 @@ static AqStatus set_up(AqTrain *t)
         return t->error->status;
     if (make_folders(t) || open_model(t) || open_machine(t) ||
         refuse_what_cannot_fit(t) || open_data(t) || compile_program(t) ||
-        aq_train_check_samples(t) || start_weights(t))
+        aq_train_check_samples(t))
         return t->error->status;
     if (t->session->resume ? read_checkpoint(t) : write_run(t) || lock_run(t))
         return t->error->status;

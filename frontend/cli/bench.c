@@ -50,9 +50,8 @@ static double forward_flops(Bench *b)
     return flops;
 }
 
-static void fill_inputs(Bench *b, const AqParamTable *params)
+static void fill_inputs(Bench *b)
 {
-    uint32_t key[2] = {1, 2};
     int64_t bytes = 0;
     float *x = aq_memory_find(b->memory, "x", &bytes);
     int32_t *sample = aq_memory_find(b->memory, "sample", NULL);
@@ -60,9 +59,24 @@ static void fill_inputs(Bench *b, const AqParamTable *params)
         x[i] = sinf((float)i);
     for (int i = 0; sample && i < b->step.task.batch; i++)
         sample[i] = i;
-    float *weights = aq_memory_find(b->memory, "weights", NULL);
-    float *ema = aq_memory_find(b->memory, "ema", NULL);
-    aq_params_start(params, key, aq_pool_threads(b->pool), weights, ema);
+}
+
+/* The program, its parameters as a run begins with them. */
+static AqStatus make_program(Bench *b, AqGraph *graph,
+                             const AqProgramSettings *settings)
+{
+    AqError *error = &b->cli->error;
+    AqStart start = {.params = aq_params(graph),
+                     .key = {1, 2},
+                     .memory = b->memory,
+                     .pool = b->pool};
+    if (!start.params)
+        return aq_no_memory(error, sizeof *start.params);
+    b->parameters = start.params->trained;
+    aq_start_begin(&start, graph, settings->memory_limit);
+    b->program = aq_compiled_new(graph, b->memory, b->pool, settings, error);
+    aq_start_end(&start);
+    return error->status;
 }
 
 static void tell_times(void *context, const char *sentence)
@@ -103,14 +117,9 @@ static AqStatus compile(Bench *b)
                                   .compile = b->step.session.compile,
                                   .passes = b->step.session.passes,
                                   .memory_limit = b->step.session.memory_limit};
-    if (b->memory && !tune(b, graph, &settings))
-        b->program =
-            aq_compiled_new(graph, b->memory, b->pool, &settings, error);
-    const AqParamTable *params = b->program ? aq_params(graph) : NULL;
-    if (params) {
-        b->parameters = params->trained;
-        fill_inputs(b, params);
-    }
+    if (b->memory && !tune(b, graph, &settings) &&
+        !make_program(b, graph, &settings))
+        fill_inputs(b);
     aq_graph_free(graph);
     return error->status;
 }

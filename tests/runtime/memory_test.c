@@ -28,6 +28,23 @@ static void test_an_array_is_made_once(void **state)
     aq_memory_free(memory);
 }
 
+static void test_new_until_it_is_taken(void **state)
+{
+    (void)state;
+    AqError error = {0};
+    AqMemory *memory = aq_memory_new(&error);
+    assert_true(aq_memory_is_new(memory, "m"));
+    float *m = aq_memory_ahead(memory, "m", 4000, &error);
+    assert_ptr_equal(aq_memory_ahead(memory, "m", 4000, &error), m);
+    assert_ptr_equal(aq_memory_find(memory, "m", NULL), m);
+    assert_true(aq_memory_is_new(memory, "m"));
+    assert_ptr_equal(aq_memory_array(memory, "m", 4000, &error), m);
+    assert_false(aq_memory_is_new(memory, "m"));
+    assert_ptr_equal(aq_memory_ahead(memory, "m", 4000, &error), m);
+    assert_false(aq_memory_is_new(memory, "m"));
+    aq_memory_free(memory);
+}
+
 static void test_a_larger_one_is_refused(void **state)
 {
     (void)state;
@@ -150,6 +167,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_array_is_made_once),
+        cmocka_unit_test(test_new_until_it_is_taken),
         cmocka_unit_test(test_a_larger_one_is_refused),
         cmocka_unit_test(test_many_arrays_stay_where_they_are),
         cmocka_unit_test(test_sharing),

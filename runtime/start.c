@@ -1,0 +1,53 @@
+/* Initial values, drawn while the program is made.
+ *
+ * The passes run on one thread, and the values are a function of the parameters
+ * alone: so another thread draws them meanwhile.  Small arrays are drawn
+ * afterwards, which takes no time, because the compiler, while it works, is
+ * what takes most memory beside them. */
+#include "runtime/run.h"
+
+#include <string.h>
+
+enum {
+    LEAST = 32 << 20, /* bytes of weights */
+    SHARE = 16,       /* of all memory that there is to be */
+};
+
+static bool has_state(const AqGraph *graph, const char *name)
+{
+    for (AqId id = 0; id < graph->count; id++)
+        if (aq_node(graph, id)->op == AQ_OP_state &&
+            !strcmp(aq_attr_text(aq_node(graph, id), AQ_KEY_NAME, ""), name))
+            return true;
+    return false;
+}
+
+static void *draw(void *context)
+{
+    const AqStart *s = context;
+    aq_params_start(s->params, s->key, 1, s->weights, s->average);
+    return NULL;
+}
+
+void aq_start_begin(AqStart *s, const AqGraph *graph, int64_t memory_limit)
+{
+    AqError error = {0}; /* what fails here is done, and told, afterwards */
+    int64_t bytes = s->params->floats * (int64_t)sizeof(float);
+    if (aq_pool_threads(s->pool) == 1 || bytes < LEAST ||
+        bytes > aq_compiled_limit(memory_limit) / SHARE)
+        return;
+    s->weights = aq_memory_ahead(s->memory, "weights", bytes, &error);
+    if (s->weights && has_state(graph, "ema"))
+        s->average = aq_memory_ahead(s->memory, "ema", bytes, &error);
+    s->drawing = !error.status && !pthread_create(&s->thread, NULL, draw, s);
+}
+
+void aq_start_end(AqStart *s)
+{
+    if (s->drawing)
+        pthread_join(s->thread, NULL);
+    else if ((s->weights = aq_memory_find(s->memory, "weights", NULL)))
+        aq_params_start(s->params, s->key, aq_pool_threads(s->pool), s->weights,
+                        aq_memory_find(s->memory, "ema", NULL));
+    s->drawing = false;
+}
