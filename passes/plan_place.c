@@ -8,6 +8,8 @@
  * of others, each from the step that writes it. */
 #include "passes/plan.h"
 
+#include <emmintrin.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,19 +17,22 @@ enum {
     GOOD_ENOUGH = 102, /* percent of the bound */
     PATIENCE = 12,     /* improvements tried in vain */
     SMALL = 4096,      /* a block is: the bound over this */
+    AT_ONCE = 8,       /* lives that are looked at */
 };
 
-/* What is in the way of others; many are looked at, so they lie close. */
+/* What is in the way of others. */
 typedef struct Placed {
     int64_t offset, end;
-    int first, last;
 } Placed;
 
 typedef struct Placer {
     AqBlock *blocks;
     int count, steps;
     AqBlock **order, **best;
-    Placed *placed; /* in the order of offsets */
+    /* In the order of offsets, with their lives, which lie close because most
+     * blocks meet few of the others.  Where none is, `first` is INT_MAX. */
+    Placed *placed;
+    int *first, *last;
     int n_order, n_large, n_placed;
     int64_t size, best_size; /* 0: none yet */
 } Placer;
@@ -83,17 +88,31 @@ static int by_start(const void *a, const void *b)
 
 /* ---- placing ---- */
 
+/* Bit k: block number i + k of those placed is not alive beside `block`; four
+ * of them. */
+static unsigned alive_apart(const Placer *p, const AqBlock *block, int i)
+{
+    __m128i first = _mm_loadu_si128((const __m128i *)&p->first[i]);
+    __m128i last = _mm_loadu_si128((const __m128i *)&p->last[i]);
+    __m128i apart =
+        _mm_or_si128(_mm_cmpgt_epi32(first, _mm_set1_epi32(block->last)),
+                     _mm_cmpgt_epi32(_mm_set1_epi32(block->first), last));
+    return (unsigned)_mm_movemask_ps(_mm_castsi128_ps(apart));
+}
+
 /* The lowest offset at which `block` meets none of those placed before it. */
 static int64_t lowest_gap(const Placer *p, const AqBlock *block)
 {
     int64_t offset = 0, bytes = aq_padded(block->bytes);
-    for (int i = 0; i < p->n_placed; i++) {
-        const Placed *other = &p->placed[i];
-        if (other->first > block->last || block->first > other->last)
-            continue;
-        if (other->offset - offset >= bytes)
-            break;
-        offset = AQ_MAX(offset, other->end);
+    for (int i = 0; i < p->n_placed; i += AT_ONCE) {
+        unsigned apart = alive_apart(p, block, i) | alive_apart(p, block, i + 4)
+                                                        << 4;
+        for (unsigned in = ~apart & 0xff; in; in &= in - 1) {
+            const Placed *other = &p->placed[i + __builtin_ctz(in)];
+            if (other->offset - offset >= bytes)
+                return offset;
+            offset = AQ_MAX(offset, other->end);
+        }
     }
     return offset;
 }
@@ -108,12 +127,14 @@ static void put(Placer *p, const AqBlock *block)
         else
             low = middle + 1;
     }
-    memmove(&p->placed[low + 1], &p->placed[low],
-            (size_t)(p->n_placed - 1 - low) * sizeof *p->placed);
+    size_t above = (size_t)(p->n_placed - 1 - low);
+    memmove(&p->placed[low + 1], &p->placed[low], above * sizeof *p->placed);
+    memmove(&p->first[low + 1], &p->first[low], above * sizeof *p->first);
+    memmove(&p->last[low + 1], &p->last[low], above * sizeof *p->last);
     p->placed[low] = (Placed){.offset = block->offset,
-                              .end = aq_padded(block->offset + block->bytes),
-                              .first = block->first,
-                              .last = block->last};
+                              .end = aq_padded(block->offset + block->bytes)};
+    p->first[low] = block->first;
+    p->last[low] = block->last;
 }
 
 static void place(Placer *p, AqBlock *b)
@@ -132,6 +153,8 @@ static void place_first(Placer *p, int count)
 {
     p->n_placed = 0;
     p->size = 0;
+    for (int i = 0; i < p->count + AT_ONCE; i++)
+        p->first[i] = INT_MAX;
     for (int i = 0; i < count; i++)
         place(p, p->order[i]);
 }
@@ -224,15 +247,17 @@ void aq_place_blocks(AqBlock *blocks, int count, AqPlan *plan, AqArena *scratch,
 {
     static int (*const orders[])(const void *, const void *) = {
         by_life, by_start, by_size, by_area};
-    size_t n = (size_t)count + 1;
+    size_t n = (size_t)count + AT_ONCE;
     Placer p = {.blocks = blocks,
                 .count = count,
                 .steps = plan->n_steps,
                 .order = AQ_NEW_ARRAY(scratch, AqBlock *, n),
                 .placed = AQ_NEW_ARRAY(scratch, Placed, n),
+                .first = AQ_NEW_ARRAY(scratch, int, n),
+                .last = AQ_NEW_ARRAY(scratch, int, n),
                 .best = AQ_NEW_ARRAY(scratch, AqBlock *, n)};
     int64_t *live = AQ_NEW_ARRAY(scratch, int64_t, (size_t)plan->n_steps + 2);
-    if (!p.order || !p.placed || !p.best || !live) {
+    if (!p.order || !p.placed || !p.first || !p.last || !p.best || !live) {
         aq_no_memory(error, n * sizeof *p.order);
         return;
     }
