@@ -327,6 +327,11 @@ void aq_random_normals(const uint32_t key[2], uint32_t step, uint32_t stream,
 void aq_random_uniforms(const uint32_t key[2], uint32_t step, uint32_t stream,
                         uint32_t sample, uint32_t block, double out[4]);
 
+/* philox_wide.c: of the elements of `blocks` blocks, in step 0, uniform between
+ * -scale and scale, as floats: the same as one by one. */
+void aq_random_spread(const uint32_t key[2], uint32_t stream, uint32_t sample,
+                      uint32_t block, int64_t blocks, double scale, float *out);
+
 /* ---- flops.c ---- */
 
 /* Useful floating-point operations of the contractions and attentions (two a

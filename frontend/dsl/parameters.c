@@ -157,8 +157,8 @@ typedef struct Start {
 
 /* Elements first .. last - 1 of one parameter, in fours that share a counter.
  * One stream a name, so that a new layer changes no other's values. */
-static void draw(const AqParamInfo *param, const uint32_t key[2], bool normal,
-                 int64_t first, int64_t last, float *out)
+static void draw_few(const AqParamInfo *param, const uint32_t key[2],
+                     bool normal, int64_t first, int64_t last, float *out)
 {
     uint32_t stream = (uint32_t)aq_hash64(param->name, strlen(param->name));
     double drawn[4];
@@ -175,6 +175,26 @@ static void draw(const AqParamInfo *param, const uint32_t key[2], bool normal,
                 out[at + i] = (float)(param->value * value);
         }
     }
+}
+
+/* Fours that are whole are drawn many at a time. */
+static void draw(const AqParamInfo *param, const uint32_t key[2], bool normal,
+                 int64_t first, int64_t last, float *out)
+{
+    uint32_t stream = (uint32_t)aq_hash64(param->name, strlen(param->name));
+    int64_t from = (first + 3) & ~(int64_t)3, to = last & ~(int64_t)3;
+    if (normal || from >= to) {
+        draw_few(param, key, normal, first, last, out);
+        return;
+    }
+    draw_few(param, key, normal, first, from, out);
+    for (int64_t at = from, end; at < to; at = end) {
+        end = AQ_MIN(to, ((at >> 30) + 1) << 30);
+        aq_random_spread(key, stream, (uint32_t)(at >> 30),
+                         (uint32_t)(at & ((1 << 30) - 1)) / 4, (end - at) / 4,
+                         param->value, out + at);
+    }
+    draw_few(param, key, normal, to, last, out);
 }
 
 static void start_param(const AqParamInfo *param, const uint32_t key[2],

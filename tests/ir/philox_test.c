@@ -87,6 +87,30 @@ static void test_four_at_once_are_the_same(void **state)
     }
 }
 
+static void test_many_at_once_are_the_same(void **state)
+{
+    enum { MOST = 1001 };
+    static const int64_t counts[] = {1, 3, 4, 7, 64, MOST};
+    static const uint32_t firsts[] = {0, 1, 77777, (1 << 28) - 500,
+                                      (1 << 30) - MOST};
+    (void)state;
+    const uint32_t key[2] = {0x80000008u, 0xFFFFFFF9u};
+    float out[4 * MOST + 1];
+    for (int c = 0; c < AQ_COUNT(counts) * AQ_COUNT(firsts); c++) {
+        int64_t count = counts[c % AQ_COUNT(counts)];
+        uint32_t first = firsts[c / AQ_COUNT(counts)];
+        out[4 * count] = 7;
+        aq_random_spread(key, 0xFEDCBA98u, 3, first, count, 0.037, out);
+        for (int64_t i = 0; i < count; i++) {
+            double u[4];
+            aq_random_uniforms(key, 0, 0xFEDCBA98u, 3, first + (uint32_t)i, u);
+            for (int k = 0; k < 4; k++)
+                assert_true(out[4 * i + k] == (float)(0.037 * (2 * u[k] - 1)));
+        }
+        assert_true(out[4 * count] == 7);
+    }
+}
+
 static void test_normal_has_normal_moments(void **state)
 {
     (void)state;
@@ -127,6 +151,7 @@ int main(void)
         cmocka_unit_test(test_uniform_reads_its_word),
         cmocka_unit_test(test_normal_is_box_and_muller),
         cmocka_unit_test(test_four_at_once_are_the_same),
+        cmocka_unit_test(test_many_at_once_are_the_same),
         cmocka_unit_test(test_normal_has_normal_moments),
         cmocka_unit_test(test_draws_differ_by_every_coordinate),
     };
