@@ -22,8 +22,8 @@ typedef struct Cost {
 } Cost;
 
 static const Cost costs[] = {
-    {AQ_OP_conv2d, "winograd", 2.5, 3.8, 26},
-    {AQ_OP_conv2d_input_gradient, "winograd", 2.4, 2.1, 37},
+    {AQ_OP_conv2d, "winograd", 2.5, 3.8, 18},
+    {AQ_OP_conv2d_input_gradient, "winograd", 2.4, 2.1, 26},
     {AQ_OP_conv2d_weight_gradient, "winograd", 2.2, 3.5, 12},
     {AQ_OP_conv2d, NULL, 0.85, 1.9, 7},
     {AQ_OP_conv2d_input_gradient, NULL, 0.61, 0.6, 16},
