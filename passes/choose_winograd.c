@@ -55,17 +55,15 @@ static Streams streams_of(const AqTarget *target)
                : (Streams){.u = 4, .large = 12, .v = 0.1, .from = 1.25};
 }
 
-/* Rows that so many tiles take of register tiles: where fewer than eight sums
- * hide the latency of an addition, less work takes no less time. */
+/* Rows that so many tiles take of register tiles, the last of which may be
+ * lower: few rows take as long as three or four, for their sums hide no latency
+ * (AVX2), or B comes no faster (AVX-512). */
 static int64_t rows_taken(int64_t tiles, const AqTarget *target)
 {
-    enum { SUMS = 8 };
-    if (target->vector == 16)
-        return aq_round_up(tiles, 4);
     int64_t high = aq_tile_rows(target), left = tiles % high;
-    int64_t least = SUMS * target->vector / aq_tile_columns(target);
+    int64_t least = target->vector < 16 ? 4 : 3;
     if (left > 0)
-        left = left > least ? high : least;
+        left = AQ_MAX(aq_round_up(left, 2), least);
     return tiles / high * high + left;
 }
 
