@@ -254,8 +254,11 @@ static void run_tile(Pass *pass, int64_t tile, const float *a,
 {
     const AqContraction *c = pass->c;
     const AqPart *p = pass->task->part;
-    AqTilePlace place = aq_tile_place(c, pass->task, tile);
+    bool stored = pass->last && c->slices == 1;
+    AqTilePlace place = {.rows = aq_rows_of(c, p, tile)};
     int height = aq_tile_height(c, place.rows);
+    if (stored)
+        place = aq_tile_place(c, pass->task, tile);
     for (int64_t strip = pass->task->strip0; strip < pass->task->strip1;
          strip++) {
         int64_t stride, left = p->n - strip * c->tile_columns;
@@ -270,7 +273,7 @@ static void run_tile(Pass *pass, int64_t tile, const float *a,
         else
             micro(a, b, sums, pass->k1 - pass->k0, stride, !pass->first, NULL,
                   0, lines.from, lines.stride);
-        if (pass->last && c->slices == 1)
+        if (stored)
             aq_store_tile(c, pass->task, place, strip, pass->buffers, sums);
     }
 }
@@ -422,8 +425,9 @@ void aq_contract_reduce(const void *closure, void *const *buffers,
     for (int64_t task = first; task < last; task++) {
         Task t = task_at(c, task, 1);
         begin_sums(c, &t, buffers);
-        for (int64_t strip = t.strip0; strip < t.strip1; strip++)
-            for (int64_t tile = t.tile0; tile < t.tile1; tile++) {
+        for (int64_t tile = t.tile0; tile < t.tile1; tile++) {
+            AqTilePlace place = aq_tile_place(c, &t, tile);
+            for (int64_t strip = t.strip0; strip < t.strip1; strip++) {
                 memcpy(sums, partial_tile(c, &t, buffers, 0, tile, strip),
                        (size_t)tile_floats(c) * sizeof *sums);
                 for (int64_t s = 1; s < c->slices; s++) {
@@ -432,8 +436,8 @@ void aq_contract_reduce(const void *closure, void *const *buffers,
                     for (int64_t i = 0; i < tile_floats(c); i++)
                         sums[i] += more[i];
                 }
-                aq_store_tile(c, &t, aq_tile_place(c, &t, tile), strip, buffers,
-                              sums);
+                aq_store_tile(c, &t, place, strip, buffers, sums);
             }
+        }
     }
 }

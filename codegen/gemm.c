@@ -84,9 +84,9 @@ static bool can_turn(const AqContraction *c)
            p->k >= TERMS;
 }
 
-/* B is best read where it lies, strip by strip, but for rows that are far apart
- * where A's are not: next to one that is turned each task packs it.
- * Transposed, it is packed once for all tasks where there are many. */
+/* B is best read where it lies, strip by strip, but in form "k" where its rows
+ * are far apart.  Else it is packed: by each task next to an A that is turned,
+ * and where there are few tasks; or once for all. */
 static int64_t place_of_b(const AqContraction *c, const AqBlocks *b,
                           int64_t stride)
 {

@@ -117,10 +117,10 @@ void aq_winograd_tiles(const void *closure, void *const *buffers, int64_t first,
     for (int64_t task = first; task < last; task++) {
         int64_t top = task / w->pieces * down;
         int64_t i = top + task % w->pieces * w->piece;
-        int64_t last_unit = AQ_MIN(i + w->piece, top + down);
-        while (i < last_unit) {
-            int64_t block = i / size,
-                    end = AQ_MIN((block + 1) * size, last_unit);
+        int64_t bottom = AQ_MIN(i + w->piece, top + down);
+        while (i < bottom) {
+            int64_t block = i / size;
+            int64_t end = AQ_MIN((block + 1) * size, bottom);
             transform_units(w, i, end,
                             aq_tiles_between(&w->tiles, block * size, i),
                             buffers, scratch, shared_v(w, buffers, block));
@@ -131,9 +131,9 @@ void aq_winograd_tiles(const void *closure, void *const *buffers, int64_t first,
 
 /* ---- products ---- */
 
-/* M += V U for one strip and pass of k, all points.  Fetched ahead is what
- * another task has made: the next point's U, or V where U is this task's own.
- */
+/* M += V U for one strip and pass of k, all points.  Fetched ahead is
+ * what other tasks may have made: the next point's U, or V where U is this
+ * task's own. */
 static void multiply(const AqWinograd *w, int64_t strip, int64_t pass,
                      int64_t tiles, const float *v, const float *u, float *m)
 {

@@ -79,8 +79,8 @@ static inline bool aq_winograd_is_small(const AqTiles *t, int64_t strips)
 }
 
 /* Floats across a strip of a result of so many columns, forward: all strips are
- * alike, and where each is a task their number is even, unless that would leave
- * them a single vector. */
+ * alike, and where each is a task their number is even, if vectors divide so
+ * and are not left alone. */
 static inline int64_t aq_winograd_strip(const AqTiles *t, int64_t columns,
                                         const AqTarget *target)
 {

@@ -37,9 +37,10 @@ static AqChoice choice_of(const AqNode *kernel, const AqContractFacts *facts,
     if (!choice.algorithm)
         choice.algorithm =
             aq_choose_algorithm(facts, cx->target, cx->algorithm);
-    if (choice.n_blocks == 0)
+    int64_t most[AQ_BLOCK_NUMBERS];
+    if (choice.n_blocks == 0 && !aq_attr(kernel, AQ_KEY_BLOCKS))
         choice.n_blocks = aq_choose_blocks(choice.algorithm, facts, cx->target,
-                                           choice.blocks);
+                                           choice.blocks, most);
     return choice;
 }
 

@@ -31,9 +31,11 @@ bool aq_contract_facts(const AqNode *kernel, AqContractFacts *facts);
 /* `wanted` (may be NULL) is taken wherever it suits. */
 const char *aq_choose_algorithm(const AqContractFacts *facts,
                                 const AqTarget *target, const char *wanted);
-/* The blocks for an algorithm of the table: how many numbers. */
+/* The blocks for an algorithm of the table, and the most that each number can
+ * be, as larger ones change nothing: how many numbers, 0 if it does not suit.
+ */
 int aq_choose_blocks(const char *algorithm, const AqContractFacts *facts,
-                     const AqTarget *target, int64_t *blocks);
+                     const AqTarget *target, int64_t *blocks, int64_t *most);
 
 bool aq_algorithm_suits(const char *algorithm, const AqContractFacts *facts,
                         const AqTarget *target);
@@ -42,11 +44,12 @@ bool aq_algorithm_suits(const char *algorithm, const AqContractFacts *facts,
 /* choose_winograd.c: tiles, strips, terms, V shared, U shared; of the weights'
  * gradient tiles, register tiles, strips, slices, V and D shared */
 int aq_choose_winograd_blocks(const AqContractFacts *facts,
-                              const AqTarget *target, int64_t *blocks);
+                              const AqTarget *target, int64_t *blocks,
+                              int64_t *most);
 /* choose_blocks.c: rows, columns, k, slices; rows, columns */
 int aq_choose_gemm_blocks(const AqContractFacts *facts, const AqTarget *target,
-                          int64_t *blocks);
+                          int64_t *blocks, int64_t *most);
 int aq_choose_blas_blocks(const AqContractFacts *facts, const AqTarget *target,
-                          int64_t *blocks);
+                          int64_t *blocks, int64_t *most);
 
 #endif

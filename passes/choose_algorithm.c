@@ -11,7 +11,7 @@
 typedef bool Predicate(const AqContractFacts *facts, const AqTarget *target);
 
 typedef int Blocks(const AqContractFacts *facts, const AqTarget *target,
-                   int64_t *blocks);
+                   int64_t *blocks, int64_t *most);
 
 typedef struct Algorithm {
     const char *name;
@@ -133,8 +133,10 @@ bool aq_algorithm_suits(const char *algorithm, const AqContractFacts *facts,
 }
 
 int aq_choose_blocks(const char *algorithm, const AqContractFacts *facts,
-                     const AqTarget *target, int64_t *blocks)
+                     const AqTarget *target, int64_t *blocks, int64_t *most)
 {
     const Algorithm *row = named(algorithm);
-    return row ? row->blocks(facts, target, blocks) : 0;
+    return row && row->suits(facts, target)
+               ? row->blocks(facts, target, blocks, most)
+               : 0;
 }

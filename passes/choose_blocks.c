@@ -23,6 +23,8 @@
 #include "ir/tiles.h"
 #include "passes/choose.h"
 
+#include <string.h>
+
 enum {
     TERMS = 256, /* of one pass over k */
     MOST_SLICES = 16,
@@ -205,15 +207,17 @@ static Blocks cheapest(const Shape *s, const AqTarget *target)
 }
 
 int aq_choose_gemm_blocks(const AqContractFacts *facts, const AqTarget *target,
-                          int64_t *blocks)
+                          int64_t *blocks, int64_t *most)
 {
     Shape shape = shape_of(facts, aq_tile_rows(target));
     Blocks b = cheapest(&shape, target);
-    blocks[0] = b.rows;
-    blocks[1] = b.columns;
-    blocks[2] = b.k;
-    blocks[3] = b.slices;
-    return 4;
+    int64_t columns = AQ_MAX(aq_round_up(shape.n, aq_tile_columns(target)), 1);
+    int64_t numbers[] = {b.rows, b.columns, b.k, b.slices};
+    int64_t largest[] = {AQ_MAX(shape.tiles, 1) * shape.tile, columns, TERMS,
+                         AQ_MAX(aq_ceil_div(shape.k, TERMS), 1)};
+    memcpy(blocks, numbers, sizeof numbers);
+    memcpy(most, largest, sizeof largest);
+    return AQ_COUNT(numbers);
 }
 
 /* ---- blas ---- */
@@ -221,7 +225,7 @@ int aq_choose_gemm_blocks(const AqContractFacts *facts, const AqTarget *target,
 /* The longer side is cut until there are tasks enough: the library packs its
  * operands anew in each. */
 int aq_choose_blas_blocks(const AqContractFacts *facts, const AqTarget *target,
-                          int64_t *blocks)
+                          int64_t *blocks, int64_t *most)
 {
     enum { TASKS = 8, LEAST = 64, MOST = 1 << 20, LINE = 16 };
     Shape s = shape_of(facts, aq_tile_rows(target));
@@ -233,5 +237,6 @@ int aq_choose_blas_blocks(const AqContractFacts *facts, const AqTarget *target,
         piece /= 2;
     blocks[longer] = AQ_MIN(aq_ceil_div(piece, LINE) * LINE, size[longer]);
     blocks[!longer] = size[!longer];
-    return 2;
+    memcpy(most, size, sizeof size);
+    return AQ_COUNT(size);
 }

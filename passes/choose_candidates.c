@@ -30,33 +30,38 @@ static void add(List *list, const AqChoice *choice)
         list->at[list->count++] = *choice;
 }
 
+enum { FORWARD = 1, WEIGHTS = 2, BOTH = FORWARD | WEIGHTS }; /* gradients' */
+
 /* Of an algorithm's blocks, the numbers whose best value differs most from one
  * processor to another: halved and doubled. */
-typedef struct Numbers {
+static const struct {
     const char *algorithm;
-    bool weights; /* for the weights' gradient, or for the other directions */
-    int which[3];
-} Numbers;
-
-static const Numbers varied[] = {
-    {"gemm", false, {0, 1, 3}}, /* rows, columns, slices */
-    {"gemm", true, {0, 1, 3}},
-    {"winograd", false, {0, 1, 1}}, /* tiles, strips */
-    {"winograd", true, {0, 1, 3}},  /* tiles, register tiles, slices */
+    int directions, which;
+} varied[] = {
+    {"gemm", BOTH, 0},        /* rows */
+    {"gemm", BOTH, 1},        /* columns */
+    {"gemm", BOTH, 3},        /* slices */
+    {"winograd", FORWARD, 0}, /* tiles */
+    {"winograd", FORWARD, 1}, /* strips */
+    {"winograd", WEIGHTS, 0}, /* tiles */
+    {"winograd", WEIGHTS, 1}, /* register tiles */
+    {"winograd", WEIGHTS, 3}, /* slices */
 };
 
-static void add_other_blocks(List *list, const AqChoice *choice, AqOp op)
+static void add_other_blocks(List *list, const AqChoice *choice,
+                             const int64_t *most, AqOp op)
 {
-    bool weights = op == AQ_OP_conv2d_weight_gradient;
+    int direction = op == AQ_OP_conv2d_weight_gradient ? WEIGHTS : FORWARD;
     for (int i = 0; i < AQ_COUNT(varied); i++) {
-        const Numbers *v = &varied[i];
-        if (strcmp(v->algorithm, choice->algorithm) != 0 ||
-            v->weights != weights)
+        int which = varied[i].which;
+        if (strcmp(varied[i].algorithm, choice->algorithm) != 0 ||
+            !(varied[i].directions & direction))
             continue;
-        for (int j = 0; j < 2 * AQ_COUNT(v->which); j++) {
+        for (int twice = 0; twice < 2; twice++) {
             AqChoice other = *choice;
-            int64_t *number = &other.blocks[v->which[j / 2]];
-            *number = j % 2 ? 2 * *number : AQ_MAX(*number / 2, 1);
+            int64_t *number = &other.blocks[which];
+            *number = twice ? AQ_MIN(2 * *number, AQ_MAX(most[which], *number))
+                            : AQ_MAX(*number / 2, 1);
             add(list, &other);
         }
     }
@@ -71,17 +76,19 @@ int aq_contraction_choices(const AqNode *kernel, const AqTarget *target,
         return 0;
     AqChoice c = {.contraction = aq_contraction_hash(kernel, target),
                   .algorithm = aq_choose_algorithm(&facts, target, NULL)};
-    c.n_blocks = aq_choose_blocks(c.algorithm, &facts, target, c.blocks);
+    int64_t largest[AQ_BLOCK_NUMBERS];
+    c.n_blocks =
+        aq_choose_blocks(c.algorithm, &facts, target, c.blocks, largest);
     add(&list, &c);
     for (int i = 0; aq_algorithm_name(i); i++) {
         AqChoice other = {.contraction = c.contraction,
                           .algorithm = aq_algorithm_name(i)};
         if (!aq_algorithm_suits(other.algorithm, &facts, target))
             continue;
-        other.n_blocks =
-            aq_choose_blocks(other.algorithm, &facts, target, other.blocks);
+        other.n_blocks = aq_choose_blocks(other.algorithm, &facts, target,
+                                          other.blocks, largest);
         add(&list, &other);
-        add_other_blocks(&list, &other, facts.op);
+        add_other_blocks(&list, &other, largest, facts.op);
     }
     return list.count;
 }

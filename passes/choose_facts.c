@@ -25,13 +25,14 @@ static bool is_plain(const AqGraph *body, AqId id, AqId of)
     }
 }
 
+/* As code generation reads it in place: a part of an argument has no other
+ * shape. */
 static bool is_stored(const AqGraph *body, AqId id)
 {
     const AqNode *node = aq_node(body, id);
-    if (node->op == AQ_OP_reshape || node->op == AQ_OP_detach ||
-        node->op == AQ_OP_slice)
+    if (node->op == AQ_OP_slice || node->op == AQ_OP_detach)
         return is_stored(body, node->inputs[0]);
-    return node->op == AQ_OP_arg;
+    return is_plain(body, id, AQ_NO_NODE);
 }
 
 /* Operations of an element of `id`, arguments being there: some dozens for an

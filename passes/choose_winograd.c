@@ -4,8 +4,11 @@
 #include "ir/tiles.h"
 #include "passes/choose.h"
 
+#include <string.h>
+
 /* How much longer so many tasks take than if they kept all threads busy, of
- * which there may be any number. */
+ * which there may be any number: tasks are larger here, and fewer, than those
+ * of `gemm`, so that eight threads count, too. */
 static double idle(int64_t tasks)
 {
     static const struct {
@@ -19,6 +22,11 @@ static double idle(int64_t tasks)
                 (double)tasks;
     }
     return idle;
+}
+
+static int64_t tiles_in_all(const AqTiles *t)
+{
+    return t->samples * t->down * t->along;
 }
 
 /* ---- forward, and the input's gradient ---- */
@@ -105,7 +113,7 @@ static ForwardBlocks choose_forward(const Forward *f)
     /* of SOME tiles tasks share the columns in several blocks, each as large as
      * it may be, where U is large */
     enum { SOME = 256 };
-    int64_t tiles = f->tiles.samples * f->tiles.down * f->tiles.along;
+    int64_t tiles = tiles_in_all(&f->tiles);
     bool small = aq_winograd_is_small(&f->tiles, f->strips);
     ForwardBlocks b = {.pass = AQ_WINOGRAD_TERMS, .share_u = 1};
     if (tiles > SOME || (!small && !is_large(f))) {
@@ -127,7 +135,7 @@ static ForwardBlocks choose_forward(const Forward *f)
 }
 
 static int forward_blocks(const AqContractFacts *facts, const AqTarget *target,
-                          int64_t *blocks)
+                          int64_t *blocks, int64_t *most)
 {
     bool forward = facts->op == AQ_OP_conv2d;
     const int64_t *size = forward ? facts->y_size : facts->x_size;
@@ -139,8 +147,10 @@ static int forward_blocks(const AqContractFacts *facts, const AqTarget *target,
     f.strips = aq_ceil_div(f.n, f.strip);
     ForwardBlocks b = choose_forward(&f);
     int64_t numbers[] = {b.tiles, b.strips, b.pass, b.share_v, b.share_u};
-    for (int i = 0; i < AQ_COUNT(numbers); i++)
-        blocks[i] = numbers[i];
+    int64_t largest[] = {tiles_in_all(&f.tiles), f.strips, AQ_WINOGRAD_TERMS, 1,
+                         1};
+    memcpy(blocks, numbers, sizeof numbers);
+    memcpy(most, largest, sizeof largest);
     return AQ_COUNT(numbers);
 }
 
@@ -187,8 +197,7 @@ static double cost_of_tile(const Weight *w, const WeightBlocks *b, int which)
 static bool may_share(const Weight *w)
 {
     enum { FEW = 256 };
-    const AqTiles *t = &w->tiles;
-    int64_t tiles = t->samples * t->down * t->along;
+    int64_t tiles = tiles_in_all(&w->tiles);
     return tiles <= FEW && 4 * AQ_POINTS * tiles * w->channels <= w->target->l3;
 }
 
@@ -221,7 +230,7 @@ static double weight_cost(const Weight *w, const WeightBlocks *b)
     int64_t passes = aq_ceil_div(t.blocks, b->slices);
     int64_t slices = aq_ceil_div(t.blocks, passes);
     int64_t down = times_of(w, b, DY), across = times_of(w, b, X);
-    double tiles = (double)(t.samples * t.down * t.along);
+    double tiles = (double)tiles_in_all(&t);
     double lanes = (double)w->target->vector;
     double rows = (double)(w->row_tiles * aq_tile_rows(w->target));
     double columns = (double)(w->strips * aq_tile_columns(w->target));
@@ -258,7 +267,7 @@ static void try_slices(Search *search, WeightBlocks b)
 }
 
 static int weight_blocks(const AqContractFacts *facts, const AqTarget *target,
-                         int64_t *blocks)
+                         int64_t *blocks, int64_t *most)
 {
     static const int64_t tiles[] = {8, 16, 32, 64, 128};
     const int64_t *size = facts->y_size;
@@ -280,15 +289,19 @@ static int weight_blocks(const AqContractFacts *facts, const AqTarget *target,
                                                    .shared = i % 2});
     const WeightBlocks *b = &search.best;
     int64_t numbers[] = {b->tiles, b->rows, b->strips, b->slices, b->shared};
-    for (int i = 0; i < AQ_COUNT(numbers); i++)
-        blocks[i] = numbers[i];
+    int64_t all = tiles_in_all(&w.tiles);
+    int64_t largest[] = {all, w.row_tiles, w.strips, aq_ceil_div(all, b->tiles),
+                         1};
+    memcpy(blocks, numbers, sizeof numbers);
+    memcpy(most, largest, sizeof largest);
     return AQ_COUNT(numbers);
 }
 
 int aq_choose_winograd_blocks(const AqContractFacts *facts,
-                              const AqTarget *target, int64_t *blocks)
+                              const AqTarget *target, int64_t *blocks,
+                              int64_t *most)
 {
     return facts->op == AQ_OP_conv2d_weight_gradient
-               ? weight_blocks(facts, target, blocks)
-               : forward_blocks(facts, target, blocks);
+               ? weight_blocks(facts, target, blocks, most)
+               : forward_blocks(facts, target, blocks, most);
 }

@@ -1,16 +1,16 @@
 /* Initial values, drawn while the program is made.
  *
  * The passes run on one thread, and the values are a function of the parameters
- * alone: so another thread draws them meanwhile.  Small arrays are drawn
- * afterwards, which takes no time, because the compiler, while it works, is
- * what takes most memory beside them. */
+ * alone: so another thread draws them meanwhile.  Small arrays take no time
+ * afterwards; and arrays that are large beside the budget (or the machine) wait
+ * until the compiler has given back its memory. */
 #include "runtime/run.h"
 
 #include <string.h>
 
 enum {
     LEAST = 32 << 20, /* bytes of weights */
-    SHARE = 16,       /* of all memory that there is to be */
+    SHARE = 16,       /* of the budget, or of the machine's memory */
 };
 
 static bool has_state(const AqGraph *graph, const char *name)

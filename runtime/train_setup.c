@@ -242,27 +242,36 @@ static AqStatus refuse_what_cannot_fit(AqTrain *t)
     return t->error->status;
 }
 
-static AqStatus compile_program(AqTrain *t)
+/* The program; of a new run the parameters as well, as it begins with them. */
+static AqStatus make_program(AqTrain *t)
 {
-    if (t->session->resume)
-        warn_of_changes(t);
-    if (find_choices(t))
-        return t->error->status;
     AqProgramSettings settings = aq_train_settings(t);
     AqStart start = {
         .params = t->params,
         .key = {(uint32_t)t->options->seed, (uint32_t)(t->options->seed >> 32)},
         .memory = t->memory,
         .pool = t->pool};
-    aq_start_begin(&start, t->graph, settings.memory_limit);
+    bool fresh = !t->session->resume;
+    if (fresh)
+        aq_start_begin(&start, t->graph, settings.memory_limit);
     t->program =
         aq_compiled_new(t->graph, t->memory, t->pool, &settings, t->error);
-    aq_start_end(&start);
+    if (fresh)
+        aq_start_end(&start);
     int32_t *key_input = aq_memory_find(t->memory, "key", NULL);
     if (key_input)
         memcpy(key_input, start.key, sizeof start.key);
-    t->state.loss = NAN;
     return t->error->status;
+}
+
+static AqStatus compile_program(AqTrain *t)
+{
+    if (t->session->resume)
+        warn_of_changes(t);
+    if (find_choices(t))
+        return t->error->status;
+    t->state.loss = NAN;
+    return make_program(t);
 }
 
 static AqStatus start_loader(AqTrain *t)

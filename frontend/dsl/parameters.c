@@ -155,20 +155,35 @@ typedef struct Start {
     float *weights, *average;
 } Start;
 
-/* Elements first .. last - 1 of one parameter, in fours that share a counter.
- * One stream a name, so that a new layer changes no other's values. */
+/* One a name, so that a new layer changes no other's values. */
+static uint32_t stream_of(const AqParamInfo *param)
+{
+    return (uint32_t)aq_hash64(param->name, strlen(param->name));
+}
+
+/* Of the block of four that an element is in. */
+typedef struct Counter {
+    uint32_t sample, block;
+} Counter;
+
+static Counter counter_of(int64_t element)
+{
+    return (Counter){.sample = (uint32_t)(element >> 30),
+                     .block = (uint32_t)(element & ((1 << 30) - 1)) / 4};
+}
+
+/* Elements first .. last - 1 of one parameter. */
 static void draw_few(const AqParamInfo *param, const uint32_t key[2],
                      bool normal, int64_t first, int64_t last, float *out)
 {
-    uint32_t stream = (uint32_t)aq_hash64(param->name, strlen(param->name));
+    uint32_t stream = stream_of(param);
     double drawn[4];
     for (int64_t at = first & ~(int64_t)3; at < last; at += 4) {
-        uint32_t sample = (uint32_t)(at >> 30);
-        uint32_t block = (uint32_t)(at & ((1 << 30) - 1)) / 4;
+        Counter c = counter_of(at);
         if (normal)
-            aq_random_normals(key, 0, stream, sample, block, drawn);
+            aq_random_normals(key, 0, stream, c.sample, c.block, drawn);
         else
-            aq_random_uniforms(key, 0, stream, sample, block, drawn);
+            aq_random_uniforms(key, 0, stream, c.sample, c.block, drawn);
         for (int i = 0; i < 4; i++) {
             double value = normal ? drawn[i] : 2 * drawn[i] - 1;
             if (at + i >= first && at + i < last)
@@ -181,7 +196,6 @@ static void draw_few(const AqParamInfo *param, const uint32_t key[2],
 static void draw(const AqParamInfo *param, const uint32_t key[2], bool normal,
                  int64_t first, int64_t last, float *out)
 {
-    uint32_t stream = (uint32_t)aq_hash64(param->name, strlen(param->name));
     int64_t from = (first + 3) & ~(int64_t)3, to = last & ~(int64_t)3;
     if (normal || from >= to) {
         draw_few(param, key, normal, first, last, out);
@@ -189,10 +203,10 @@ static void draw(const AqParamInfo *param, const uint32_t key[2], bool normal,
     }
     draw_few(param, key, normal, first, from, out);
     for (int64_t at = from, end; at < to; at = end) {
+        Counter c = counter_of(at);
         end = AQ_MIN(to, ((at >> 30) + 1) << 30);
-        aq_random_spread(key, stream, (uint32_t)(at >> 30),
-                         (uint32_t)(at & ((1 << 30) - 1)) / 4, (end - at) / 4,
-                         param->value, out + at);
+        aq_random_spread(key, stream_of(param), c.sample, c.block,
+                         (end - at) / 4, param->value, out + at);
     }
     draw_few(param, key, normal, to, last, out);
 }

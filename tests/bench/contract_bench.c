@@ -129,7 +129,9 @@ static void run_evict(Pool *p, int thread)
     (void)p;
     static float *other[MOST_THREADS];
     if (!other[thread])
-        other[thread] = aligned_alloc(2 << 20, (size_t)evicted * 4);
+        other[thread] = calloc((size_t)evicted, sizeof(float));
+    if (!other[thread])
+        abort();
     for (int64_t i = 0; i < evicted; i += 16)
         other[thread][i] += 1;
 }

@@ -114,15 +114,20 @@ static void test_needs(void **state)
     assert_int_equal(needed[0], needed[1]);
 }
 
-/* A budget that cannot be kept is refused as ever, and nothing goes on. */
-static void test_refused(void **state)
+/* A program that cannot be made while its parameters are drawn. */
+static void test_failure(void **state)
 {
     (void)state;
     Fixture f;
     begin(&f, "1200", 2);
-    AqProgramSettings settings = {.memory_limit = 16 << 20};
-    assert_null(make(&f, &settings));
-    assert_int_equal(f.error.status, AQ_NO_MEMORY);
+    assert_non_null(aq_memory_array(f.memory, "m", 4, &f.error));
+    aq_start_begin(&f.start, f.graph, 0);
+    assert_true(f.start.drawing);
+    AqProgramSettings settings = {.compile = {.no_cache = true}};
+    assert_null(
+        aq_compiled_new(f.graph, f.memory, f.pool, &settings, &f.error));
+    assert_int_not_equal(f.error.status, AQ_OK);
+    aq_start_end(&f.start);
     assert_false(f.start.drawing);
     end(&f, NULL);
 }
@@ -132,7 +137,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_needs),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_failure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
