@@ -12,6 +12,7 @@
  */
 #include "runtime/runtime.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <immintrin.h>
 #include <linux/futex.h>
@@ -26,10 +27,11 @@
 
 enum {
     MOST_THREADS = 256,
-    SPIN_CYCLES = 200000,     /* some 50 to 100 microseconds */
-    TASK_BITS = 40,           /* of the cursor; above them the group */
-    RANGES = 4,               /* in what is left of a part */
-    FLUSH_DENORMALS = 0x8040, /* FTZ and DAZ of MXCSR */
+    SPIN_CYCLES = 200000,        /* some 50 to 100 microseconds */
+    TASK_BITS = 40,              /* of the cursor; above them the group */
+    GROUP_BITS = 64 - TASK_BITS, /* the first launch of one */
+    RANGES = 4,                  /* in what is left of a part */
+    FLUSH_DENORMALS = 0x8040,    /* FTZ and DAZ of MXCSR */
 };
 
 typedef struct Job {
@@ -47,7 +49,8 @@ typedef struct Bell {
 } Bell;
 
 /* Where the tasks of a part are claimed: first launch of the group << TASK_BITS
- * | tasks of it that were taken. */
+ * | tasks of the part that are left.  Within a job it never has the same value
+ * twice. */
 typedef struct Cursor {
     _Alignas(64) atomic_ullong word;
 } Cursor;
@@ -195,29 +198,28 @@ static int group_of(unsigned long long word)
     return (int)(word >> TASK_BITS);
 }
 
-static int64_t task_of(unsigned long long word)
+static int64_t left_of(unsigned long long word)
 {
     return (int64_t)(word & ((1ull << TASK_BITS) - 1));
 }
-
-/* Of a cursor that nothing is claimed from before a group with such a part. */
-static const unsigned long long nothing_left = 1ull << (TASK_BITS - 1);
 
 /* False: nothing is left of this part. */
 static bool claim_part(AqPool *pool, int part, Claim *claim)
 {
     atomic_ullong *cursor = &pool->cursors[part].word;
     unsigned long long word = atomic_load(cursor);
-    int64_t left = part_of_group(pool, group_of(word), part) - task_of(word);
-    if (left <= 0)
-        return false;
-    int64_t range = pool->threads == 1 ? left : AQ_MAX(left / RANGES, 1);
-    /* it may be another group's by now: a range of any size will do */
-    word = atomic_fetch_add(cursor, (unsigned long long)range);
+    int64_t left, range;
+    do {
+        left = left_of(word);
+        if (left == 0)
+            return false;
+        range = pool->threads == 1 ? left : AQ_MAX(left / RANGES, 1);
+    } while (!atomic_compare_exchange_weak(cursor, &word,
+                                           word - (unsigned long long)range));
     int at = group_of(word);
-    int64_t tasks = part_of_group(pool, at, part), first = task_of(word);
-    *claim = (Claim){at, part, first, AQ_MIN(first + range, tasks), tasks};
-    return first < tasks;
+    int64_t tasks = part_of_group(pool, at, part), first = tasks - left;
+    *claim = (Claim){at, part, first, first + range, tasks};
+    return true;
 }
 
 /* Of the worker's own part, or else of another's. */
@@ -273,10 +275,14 @@ static int skip_empty(const Job *job, int at)
 static void open_group(AqPool *pool, int at)
 {
     atomic_store(&pool->done, 0);
-    for (int i = 0; i < pool->threads; i++)
-        if (part_of_group(pool, at, i) > 0)
+    for (int i = 0; i < pool->threads; i++) {
+        int64_t tasks = part_of_group(pool, at, i);
+        assert(tasks < 1ll << TASK_BITS);
+        if (tasks > 0)
             atomic_store(&pool->cursors[i].word,
-                         (unsigned long long)at << TASK_BITS);
+                         (unsigned long long)at << TASK_BITS |
+                             (unsigned long long)tasks);
+    }
 }
 
 /* By whoever finished the group at `at`, while nobody holds a task. */
@@ -413,11 +419,12 @@ static bool run_job(AqPool *pool, Job job)
     int first = skip_empty(&job, 0);
     if (first == job.count)
         return true;
+    assert(job.count <= 1 << GROUP_BITS);
     pool->job = job;
     pool->stopped = false;
     pool->before = job.seconds ? aq_seconds() : 0;
     for (int i = 0; i < pool->threads; i++)
-        atomic_store(&pool->cursors[i].word, nothing_left);
+        atomic_store(&pool->cursors[i].word, 0);
     open_group(pool, first);
     unsigned kept = _mm_getcsr();
     _mm_setcsr(kept | FLUSH_DENORMALS);
