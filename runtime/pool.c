@@ -5,9 +5,9 @@
  * have not begun.  Tasks are claimed in ranges that get smaller towards the end
  * of a part, so that threads finish together; which thread runs a task changes
  * nothing.  Whoever finishes the last task of a group of launches opens the
- * next one: nobody waits for a thread that holds no task, so one that the
- * system has taken off its processor delays the others by what it had claimed
- * and no more.  Waiting is spinning for a moment, because groups
+ * next one: nobody waits for a thread that holds no task and opens no group, so
+ * one that the system has taken off its processor delays the others by what it
+ * had claimed and no more.  Waiting is spinning for a moment, because groups
  * are short, and then sleeping on a futex, because the machine may be shared.
  */
 #include "runtime/runtime.h"
@@ -15,6 +15,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <immintrin.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
@@ -68,6 +69,7 @@ struct AqPool {
     _Alignas(64) atomic_llong done; /* tasks of the group that runs */
     _Alignas(64) atomic_bool over;  /* all is done, no helper may enter */
     atomic_int inside;              /* helpers that may read the job */
+    atomic_int open;                /* newest group whose cursors are all set */
     Cursor cursors[MOST_THREADS];   /* by thread, its parts */
 };
 
@@ -203,15 +205,15 @@ static int64_t left_of(unsigned long long word)
     return (int64_t)(word & ((1ull << TASK_BITS) - 1));
 }
 
-/* False: nothing is left of this part. */
-static bool claim_part(AqPool *pool, int part, Claim *claim)
+/* False: nothing is left of this part, or it is of a group after `newest`. */
+static bool claim_part(AqPool *pool, int part, int newest, Claim *claim)
 {
     atomic_ullong *cursor = &pool->cursors[part].word;
     unsigned long long word = atomic_load(cursor);
     int64_t left, range;
     do {
         left = left_of(word);
-        if (left == 0)
+        if (left == 0 || group_of(word) > newest)
             return false;
         range = pool->threads == 1 ? left : AQ_MAX(left / RANGES, 1);
     } while (!atomic_compare_exchange_weak(cursor, &word,
@@ -222,11 +224,15 @@ static bool claim_part(AqPool *pool, int part, Claim *claim)
     return true;
 }
 
-/* Of the worker's own part, or else of another's. */
+/* Of the worker's own part, or else of another's: but only in groups that were
+ * open before it looked at its own, which might have been set since. */
 static bool claim_tasks(AqPool *pool, int worker, Claim *claim)
 {
-    for (int i = 0; i < pool->threads; i++)
-        if (claim_part(pool, (worker + i) % pool->threads, claim))
+    int open = atomic_load(&pool->open);
+    if (claim_part(pool, worker, INT_MAX, claim))
+        return true;
+    for (int i = 1; i < pool->threads; i++)
+        if (claim_part(pool, (worker + i) % pool->threads, open, claim))
             return true;
     return false;
 }
@@ -269,9 +275,9 @@ static int skip_empty(const Job *job, int at)
     return at;
 }
 
-/* As soon as a cursor is set the part's tasks may be run, and with the last
+/* As soon as a cursor is set the part's thread may run it, and with the last
  * part's the next group be opened: cursors of empty parts, which nobody would
- * wait for, stay where they are. */
+ * wait for, stay where they are, and `open` never goes back. */
 static void open_group(AqPool *pool, int at)
 {
     atomic_store(&pool->done, 0);
@@ -283,6 +289,9 @@ static void open_group(AqPool *pool, int at)
                          (unsigned long long)at << TASK_BITS |
                              (unsigned long long)tasks);
     }
+    int open = atomic_load(&pool->open);
+    while (open < at && !atomic_compare_exchange_weak(&pool->open, &open, at))
+        ;
 }
 
 /* By whoever finished the group at `at`, while nobody holds a task. */
@@ -425,6 +434,7 @@ static bool run_job(AqPool *pool, Job job)
     pool->before = job.seconds ? aq_seconds() : 0;
     for (int i = 0; i < pool->threads; i++)
         atomic_store(&pool->cursors[i].word, 0);
+    atomic_store(&pool->open, 0);
     open_group(pool, first);
     unsigned kept = _mm_getcsr();
     _mm_setcsr(kept | FLUSH_DENORMALS);

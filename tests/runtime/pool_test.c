@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <float.h>
 #include <pthread.h>
-#include <sched.h>
 #include <setjmp.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -202,59 +201,6 @@ static void test_chains_give_the_same_bits(void **state)
             aq_pool_free(pool);
         }
     free_chain(right);
-}
-
-/* ---- who runs what ---- */
-
-enum { TOGETHER = 3 };
-
-/* One task for each thread: nobody goes on before all have begun. */
-typedef struct Meeting {
-    atomic_int there;
-    int by[TOGETHER]; /* whose scratch the task was given: behind the sums */
-} Meeting;
-
-static void meet(const void *closure, void *const *buffers, int64_t first,
-                 int64_t last, void *scratch)
-{
-    (void)closure;
-    Meeting *m = buffers[0];
-    assert_int_equal(last, first + 1);
-    m->by[first] = ((const int *)scratch)[TILE];
-    atomic_fetch_add(&m->there, 1);
-    while (atomic_load(&m->there) < TOGETHER)
-        sched_yield();
-}
-
-/* Rows are found where they were written: the thread that ran a part of one
- * launch runs it of the next, whatever it has helped with in between. */
-static void test_the_same_part_of_every_launch(void **state)
-{
-    (void)state;
-    enum { LAUNCHES = 40 };
-    AqPool *pool = new_pool(TOGETHER, false, 0);
-    Chain *c = new_chain(TOGETHER);
-    Meeting meetings[LAUNCHES / 2] = {0};
-    void *buffers[LAUNCHES / 2][1], *scratch[TOGETHER];
-    int room[TOGETHER][TILE + 1];
-    AqLaunch launches[LAUNCHES];
-    for (int i = 0; i < LAUNCHES; i++) {
-        buffers[i / 2][0] = &meetings[i / 2];
-        launches[i] = (AqLaunch){.stage = {meet, NULL, TOGETHER},
-                                 .buffers = buffers[i / 2]};
-        if (i % 2)
-            launches[i] = c->launches[i / 2 % CHAIN];
-    }
-    for (int i = 0; i < TOGETHER; i++) {
-        scratch[i] = room[i];
-        room[i][TILE] = i;
-    }
-    assert_true(aq_pool_run(pool, launches, LAUNCHES, scratch, NULL));
-    for (int i = 0; i < LAUNCHES / 2; i++)
-        for (int task = 0; task < TOGETHER; task++)
-            assert_int_equal(meetings[i].by[task], task);
-    free_chain(c);
-    aq_pool_free(pool);
 }
 
 /* ---- others want the processors too ---- */
@@ -530,7 +476,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bits_for_any_threads_and_order),
         cmocka_unit_test(test_chains_give_the_same_bits),
-        cmocka_unit_test(test_the_same_part_of_every_launch),
         cmocka_unit_test(test_nobody_waits_for_idle_threads),
         cmocka_unit_test(test_rivals_on_every_processor),
         cmocka_unit_test(test_fewer_threads_where_the_system_refuses),
