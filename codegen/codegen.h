@@ -54,7 +54,9 @@ typedef struct AqCompileOptions {
     int threads;           /* 0: as many as there are processors */
     bool no_cache;         /* neither read nor write objects on disk */
     const char *cache_dir; /* NULL: $XDG_CACHE_HOME/aquatint, ~/.cache/... */
-    const char *dump_dir;  /* not NULL: write NAME.ll, NAME.opt.ll, NAME.s */
+    /* Not NULL: write NAME.ll, NAME.opt.ll and NAME.s of every unit, and
+     * compile all of them, each for itself. */
+    const char *dump_dir;
 } AqCompileOptions;
 
 typedef struct AqCodeStatistics {

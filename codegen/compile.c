@@ -137,8 +137,11 @@ int aq_code_plan_leaf(AqCodePlan *plan, const char *kind, const void *key,
     Unit *leaf = &plan->units[unit];
     leaf->leaf = true;
     leaf->like = unit;
-    snprintf(leaf->shared_name, sizeof leaf->shared_name, "%.40s_%016d", kind,
-             0);
+    if (plan->options->dump_dir) /* each to be seen, so that none is shared */
+        memcpy(leaf->shared_name, leaf->name, sizeof leaf->name);
+    else
+        snprintf(leaf->shared_name, sizeof leaf->shared_name, "%.40s_%016d",
+                 kind, 0);
     return unit;
 }
 
@@ -226,6 +229,7 @@ static bool is_shared(AqCodePlan *plan, Unit *unit, const AqEmit *e)
 static void emit_unit(AqCodePlan *plan, Unit *unit)
 {
     AqEmit e = {.name = unit->leaf ? unit->shared_name : unit->name,
+                .unit = unit->name,
                 .target = plan->target,
                 .arena = aq_arena_new(),
                 .error = &unit->error};

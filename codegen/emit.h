@@ -102,6 +102,7 @@ static inline float *aq_aligned(void *buffer)
 
 struct AqEmit {
     const char *name; /* of the function to emit */
+    const char *unit; /* in messages and for files: whose code it is */
     const AqTarget *target;
     AqArena *arena;
     AqError *error;
@@ -115,7 +116,7 @@ struct AqEmit {
     LLVMTypeRef vf32, vi32; /* of `lanes` */
 };
 
-AqStatus aq_emit_begin(AqEmit *e); /* fills all but the first four */
+AqStatus aq_emit_begin(AqEmit *e); /* fills all but the first five */
 void aq_emit_end(AqEmit *e);
 
 /* Starts the function e->name; the builder stands in its entry block. */

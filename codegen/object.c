@@ -170,7 +170,7 @@ static void keep_machine(AqMachines *machines, LLVMTargetMachineRef machine)
 static void dump_module(const AqEmit *e, const char *folder, const char *suffix)
 {
     char path[4096];
-    snprintf(path, sizeof path, "%s/%s%s", folder, e->name, suffix);
+    snprintf(path, sizeof path, "%s/%s%s", folder, e->unit, suffix);
     char *message = NULL;
     if (LLVMPrintModuleToFile(e->module, path, &message))
         LLVMDisposeMessage(message); /* a dump that fails stops nothing */
@@ -181,7 +181,7 @@ static AqStatus verify(AqEmit *e)
     char *message = NULL;
     if (LLVMVerifyModule(e->module, LLVMReturnStatusAction, &message))
         aq_fail(e->error, AQ_INTERNAL, "kernel %s is not valid LLVM: %.700s",
-                e->name, message);
+                e->unit, message);
     LLVMDisposeMessage(message);
     return e->error->status;
 }
@@ -196,7 +196,7 @@ static AqStatus optimise(AqEmit *e, LLVMTargetMachineRef machine)
     LLVMDisposePassBuilderOptions(options);
     if (failed) {
         char *message = LLVMGetErrorMessage(failed);
-        aq_fail(e->error, AQ_INTERNAL, "passes over kernel %s: %s", e->name,
+        aq_fail(e->error, AQ_INTERNAL, "passes over kernel %s: %s", e->unit,
                 message);
         LLVMDisposeErrorMessage(message);
     }
@@ -209,7 +209,7 @@ static void dump_assembly(const AqEmit *e, LLVMTargetMachineRef machine,
     /* code generation changes the module, so of a copy */
     LLVMModuleRef copy = LLVMCloneModule(e->module);
     char path[4096], *message = NULL;
-    snprintf(path, sizeof path, "%s/%s.s", folder, e->name);
+    snprintf(path, sizeof path, "%s/%s.s", folder, e->unit);
     if (LLVMTargetMachineEmitToFile(machine, copy, path, LLVMAssemblyFile,
                                     &message))
         LLVMDisposeMessage(message);
@@ -223,7 +223,7 @@ static AqStatus generate(AqEmit *e, LLVMTargetMachineRef machine, char **data,
     LLVMMemoryBufferRef buffer = NULL;
     if (LLVMTargetMachineEmitToMemoryBuffer(machine, e->module, LLVMObjectFile,
                                             &message, &buffer)) {
-        aq_fail(e->error, AQ_INTERNAL, "code of kernel %s: %s", e->name,
+        aq_fail(e->error, AQ_INTERNAL, "code of kernel %s: %s", e->unit,
                 message);
         LLVMDisposeMessage(message);
         return e->error->status;

@@ -40,31 +40,28 @@ static void add_product(AqGraph *g, const Product *p, int number)
     aq_graph_output(g, name, y, false);
 }
 
-/* What compiling these products took; without a folder nothing is kept. */
-static AqCodeStatistics compile(const Product *products, int count,
-                                const char *folder)
+/* What compiling these products took. */
+static AqCodeStatistics compile_with(const Product *products, int count,
+                                     AqCompileOptions options)
 {
-    AqError error = {0};
     AqGraph *g = aq_graph_new();
     for (int i = 0; i < count; i++)
         add_product(g, &products[i], i);
     AqGraph *k = aq_test_kernels(g, 3);
-    AqTarget target = aq_test_target(3);
-    AqId kernels[8];
-    int n = 0;
-    for (AqId id = 0; id < k->count; id++)
-        if (aq_node(k, id)->op == AQ_OP_kernel)
-            kernels[n++] = id;
-    assert_int_equal(n, count);
-    AqCompileOptions options = {.no_cache = !folder, .cache_dir = folder};
-    AqCode *code = aq_compile(k, kernels, n, &target, &options, &error);
-    if (!code)
-        fail_msg("%s", error.text);
-    AqCodeStatistics statistics = *aq_code_statistics(code);
-    aq_code_free(code);
+    AqCodeStatistics statistics = aq_test_compile(k, 3, &options);
+    assert_int_equal(statistics.kernels, count);
     aq_graph_free(k);
     aq_graph_free(g);
     return statistics;
+}
+
+/* Without a folder nothing is kept. */
+static AqCodeStatistics compile(const Product *products, int count,
+                                const char *folder)
+{
+    return compile_with(
+        products, count,
+        (AqCompileOptions){.no_cache = !folder, .cache_dir = folder});
 }
 
 /* Distinct pieces of code. */
@@ -188,6 +185,47 @@ static void test_copies_are_the_same(void **state)
     empty_folder(together);
 }
 
+/* How many .s files there are; each defines the function that it is named
+ * after. */
+static int named_assembly(const char *folder)
+{
+    struct dirent **names;
+    int count = scandir(folder, &names, NULL, alphasort), files = 0;
+    for (int i = 0; i < count; i++) {
+        char path[600], label[300], *text;
+        size_t bytes, length = strlen(names[i]->d_name);
+        if (length > 2 && !strcmp(names[i]->d_name + length - 2, ".s")) {
+            snprintf(path, sizeof path, "%s/%s", folder, names[i]->d_name);
+            snprintf(label, sizeof label, "\n%.*s:", (int)length - 2,
+                     names[i]->d_name);
+            assert_int_equal(aq_file_read(path, 1 << 24, &text, &bytes, NULL),
+                             AQ_OK);
+            if (!memmem(text, bytes, label, strlen(label)))
+                fail_msg("%s does not define%s", path, label);
+            free(text);
+            files++;
+        }
+        free(names[i]);
+    }
+    free(names);
+    return files;
+}
+
+/* Code that would be shared is written out for every unit. */
+static void test_dumps_of_all(void **state)
+{
+    static const Product both[] = {{AQ_OP_exp, 64, 96, 128, true},
+                                   {AQ_OP_exp, 96, 192, 256, true}};
+    (void)state;
+    char folder[64];
+    make_folder(folder);
+    AqCodeStatistics s =
+        compile_with(both, 2, (AqCompileOptions){.dump_dir = folder});
+    assert_int_equal(s.compiled, s.units);
+    assert_int_equal(named_assembly(folder), s.units);
+    empty_folder(folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -195,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_epilogue_is_shared),
         cmocka_unit_test(test_sizes_are_shared),
         cmocka_unit_test(test_copies_are_the_same),
+        cmocka_unit_test(test_dumps_of_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

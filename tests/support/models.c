@@ -26,6 +26,26 @@ AqGraph *aq_test_kernels(const AqGraph *g, int level)
     return kernels;
 }
 
+AqCodeStatistics aq_test_compile(const AqGraph *kernels, int level,
+                                 const AqCompileOptions *options)
+{
+    AqError error = {0};
+    AqTarget target = aq_test_target(level);
+    AqId *ids = calloc((size_t)kernels->count, sizeof *ids);
+    assert_non_null(ids);
+    int n = 0;
+    for (AqId id = 0; id < kernels->count; id++)
+        if (aq_node(kernels, id)->op == AQ_OP_kernel)
+            ids[n++] = id;
+    AqCode *code = aq_compile(kernels, ids, n, &target, options, &error);
+    if (!code)
+        fail_msg("%s", error.text);
+    AqCodeStatistics statistics = *aq_code_statistics(code);
+    aq_code_free(code);
+    free(ids);
+    return statistics;
+}
+
 AqGraph *aq_test_training(const char *model, const AqSetting *settings, int n,
                           AqTask task, AqOptimizer optimizer)
 {

@@ -3,12 +3,16 @@
 #ifndef AQ_TEST_MODELS_H
 #define AQ_TEST_MODELS_H
 
+#include "codegen/codegen.h"
 #include "frontend/dsl/dsl.h"
 #include "passes/passes.h"
 
 AqTarget aq_test_target(int level); /* 0: this processor's best */
 /* All passes; nothing is computed twice. */
 AqGraph *aq_test_kernels(const AqGraph *g, int level);
+/* What compiling all kernels of the graph, made for that level, took. */
+AqCodeStatistics aq_test_compile(const AqGraph *kernels, int level,
+                                 const AqCompileOptions *options);
 /* The step of a model of the library; the task says all but that. */
 AqGraph *aq_test_training(const char *model, const AqSetting *settings, int n,
                           AqTask task, AqOptimizer optimizer);
