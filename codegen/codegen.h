@@ -63,7 +63,8 @@ typedef struct AqCodeStatistics {
     int kernels;    /* asked for */
     int units;      /* distinct pieces of code */
     int from_cache; /* of those, read from disk */
-    int compiled;   /* the others, those that differ in sizes counted once */
+    int compiled;   /* by LLVM: the others, those that differ in sizes once */
+    int again;      /* of `compiled`: a second time, for sizes did not fit in */
     int rejected;   /* entries on disk that were damaged or foreign */
     double seconds;
     size_t bytes; /* of object code */

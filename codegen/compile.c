@@ -19,9 +19,11 @@ typedef struct Unit {
     char *object; /* malloc'd */
     size_t bytes;
     bool cached, rejected;
+    int compiled; /* times that LLVM compiled it */
     AqError error;
     /* of leaves, which are compiled under a name of no numbers: */
     bool leaf, emitted;
+    bool again; /* compiled with its numbers, after all */
     char shared_name[NAME_BYTES];
     AqHash shared; /* what is left of the module without its numbers */
     int like;      /* the leaf that was compiled from the same, or itself */
@@ -60,6 +62,7 @@ struct AqCodePlan {
     AqMachines *machines;
     pthread_mutex_t leaves; /* around what tells equal ones */
     int *order;             /* in which units are compiled */
+    bool originals;         /* are filled now, after their copies */
 };
 
 struct AqCode {
@@ -228,7 +231,8 @@ static bool is_shared(AqCodePlan *plan, Unit *unit, const AqEmit *e)
 
 static void emit_unit(AqCodePlan *plan, Unit *unit)
 {
-    AqEmit e = {.name = unit->leaf ? unit->shared_name : unit->name,
+    bool shares = unit->leaf && !unit->again;
+    AqEmit e = {.name = shares ? unit->shared_name : unit->name,
                 .unit = unit->name,
                 .target = plan->target,
                 .arena = aq_arena_new(),
@@ -242,11 +246,13 @@ static void emit_unit(AqCodePlan *plan, Unit *unit)
     if (status)
         aq_fail(&unit->error, status, "kernel %s cannot be emitted",
                 unit->name);
-    if (!unit->error.status && unit->leaf)
+    if (!unit->error.status && shares)
         aq_numbers_hide(&e, &unit->numbers);
-    if (!unit->error.status && !(unit->leaf && is_shared(plan, unit, &e)))
+    if (!unit->error.status && !(shares && is_shared(plan, unit, &e))) {
+        unit->compiled++;
         aq_object_make(&e, plan->machines, plan->options->dump_dir,
                        &unit->object, &unit->bytes);
+    }
     aq_emit_end(&e);
     aq_arena_free(e.arena);
 }
@@ -264,43 +270,37 @@ static void make_unit(void *context, int index)
         aq_cache_put(plan->cache, &unit->key, unit->object, unit->bytes);
 }
 
-/* A leaf's own object: made of the one that was compiled, or becoming it. */
-static void fill_leaf(AqCodePlan *plan, Unit *unit)
+static void copy_object(Unit *unit, const Unit *like)
 {
+    unit->object = malloc(like->bytes);
+    unit->bytes = like->bytes;
+    if (unit->object)
+        memcpy(unit->object, like->object, like->bytes);
+    else
+        aq_no_memory(&unit->error, like->bytes);
+}
+
+/* A leaf's own object: made of the one that was compiled, or becoming it. */
+static void fill_leaf(void *context, int index)
+{
+    AqCodePlan *plan = context;
+    Unit *unit = &plan->units[index];
     const Unit *like = &plan->units[unit->like];
-    if (!unit->object && like->object) {
-        unit->object = malloc(like->bytes);
-        unit->bytes = like->bytes;
-        if (unit->object)
-            memcpy(unit->object, like->object, like->bytes);
-    }
-    if (!unit->object) {
-        if (like->error.status)
-            unit->error = like->error;
-        else
-            aq_no_memory(&unit->error, like->bytes);
+    if (!unit->leaf || unit->cached || (unit == like) != plan->originals)
         return;
-    }
-    if (!aq_numbers_fill(unit->object, &unit->numbers, unit->shared_name,
-                         unit->name)) {
+    if (!like->object)
+        unit->error = like->error;
+    else if (unit != like)
+        copy_object(unit, like);
+    if (unit->object && !aq_numbers_fill(unit->object, &unit->numbers,
+                                         unit->shared_name, unit->name)) {
         free(unit->object);
         unit->object = NULL;
-        unit->leaf = false; /* compiled with its numbers, as others are */
+        unit->again = true; /* with its numbers, as others are */
         emit_unit(plan, unit);
     }
     if (unit->object)
         aq_cache_put(plan->cache, &unit->key, unit->object, unit->bytes);
-}
-
-/* Those that were compiled come last: the others are copies of them. */
-static void fill_leaves(AqCodePlan *plan)
-{
-    for (int compiled = 0; compiled < 2; compiled++)
-        for (int i = 0; i < plan->n_units; i++) {
-            Unit *unit = &plan->units[i];
-            if (unit->leaf && !unit->cached && (unit->like == i) == compiled)
-                fill_leaf(plan, unit);
-        }
 }
 
 /* Bodies differ most among maps, and a long body is a long key; the other kinds
@@ -333,7 +333,10 @@ static AqStatus compile_units(AqCodePlan *plan, AqError *error)
     pthread_mutex_init(&plan->leaves, NULL);
     aq_parallel(threads, plan->n_units, make_unit, plan);
     pthread_mutex_destroy(&plan->leaves);
-    fill_leaves(plan);
+    for (int i = 0; i < 2; i++) {
+        plan->originals = i;
+        aq_parallel(threads, plan->n_units, fill_leaf, plan);
+    }
     aq_machines_free(plan->machines);
     return AQ_OK;
 }
@@ -351,8 +354,8 @@ static AqStatus add_objects(AqCodePlan *plan, AqCode *code, AqError *error)
             return error->status;
         statistics->units++;
         statistics->from_cache += unit->cached;
-        statistics->compiled +=
-            !unit->cached && (!unit->leaf || unit->like == i);
+        statistics->compiled += unit->compiled;
+        statistics->again += unit->again;
         statistics->rejected += unit->rejected;
         statistics->bytes += unit->bytes;
     }

@@ -226,6 +226,25 @@ static void test_dumps_of_all(void **state)
     empty_folder(folder);
 }
 
+/* Nothing of a model's step is compiled twice. */
+static void test_sizes_fit(void **state)
+{
+    (void)state;
+    AqGraph *g = aq_test_nano_step();
+    for (int level = 3; level <= 4; level++) {
+        AqTarget target;
+        if (aq_target_host(level, &target, NULL))
+            continue; /* this processor has less */
+        AqGraph *k = aq_test_kernels(g, level);
+        AqCompileOptions options = {.no_cache = true};
+        AqCodeStatistics s = aq_test_compile(k, level, &options);
+        assert_int_equal(s.again, 0);
+        assert_true(s.compiled < s.units);
+        aq_graph_free(k);
+    }
+    aq_graph_free(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -234,6 +253,7 @@ int main(void)
         cmocka_unit_test(test_sizes_are_shared),
         cmocka_unit_test(test_copies_are_the_same),
         cmocka_unit_test(test_dumps_of_all),
+        cmocka_unit_test(test_sizes_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
