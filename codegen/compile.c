@@ -463,7 +463,7 @@ AqCode *aq_compile(const AqGraph *graph, const AqId *kernels, int count,
                        .options = options ? options : &defaults};
     compile(&plan, code, graph, kernels, count, &own);
     free_plan(&plan);
-    malloc_trim(0); /* what LLVM freed, before the arrays are touched */
+    malloc_trim(0); /* what LLVM freed, before a step touches its arrays */
     aq_llvm_rest();
     code->statistics.kernels = count;
     code->statistics.seconds = aq_seconds() - start;
