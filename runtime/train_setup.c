@@ -160,9 +160,9 @@ static void print_code(const AqTrain *t)
     const AqCodeStatistics *code = aq_compiled_code(t->program);
     fprintf(stderr,
             "code    %d kernels, %d pieces of code, %.0f KiB (%d from the "
-            "cache), %.2f s, for %s\n",
+            "cache, %d compiled), %.2f s, for %s\n",
             code->kernels, code->units, (double)code->bytes / 1024,
-            code->from_cache, code->seconds, t->target.cpu);
+            code->from_cache, code->compiled, code->seconds, t->target.cpu);
 }
 
 static AqStatus read_checkpoint(AqTrain *t)
