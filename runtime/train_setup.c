@@ -242,7 +242,8 @@ static AqStatus refuse_what_cannot_fit(AqTrain *t)
     return t->error->status;
 }
 
-/* The program; of a new run the parameters as well, as it begins with them. */
+/* The program, and the parameters as a run begins with them; one that is
+ * resumed need not have a checkpoint. */
 static AqStatus make_program(AqTrain *t)
 {
     AqProgramSettings settings = aq_train_settings(t);
@@ -251,13 +252,10 @@ static AqStatus make_program(AqTrain *t)
         .key = {(uint32_t)t->options->seed, (uint32_t)(t->options->seed >> 32)},
         .memory = t->memory,
         .pool = t->pool};
-    bool fresh = !t->session->resume;
-    if (fresh)
-        aq_start_begin(&start, t->graph, settings.memory_limit);
+    aq_start_begin(&start, t->graph, settings.memory_limit);
     t->program =
         aq_compiled_new(t->graph, t->memory, t->pool, &settings, t->error);
-    if (fresh)
-        aq_start_end(&start);
+    aq_start_end(&start);
     int32_t *key_input = aq_memory_find(t->memory, "key", NULL);
     if (key_input)
         memcpy(key_input, start.key, sizeof start.key);
