@@ -59,6 +59,11 @@ static inline AqTiles aq_tiles_of(int64_t samples, int64_t height,
                      .along = aq_ceil_div(width, AQ_TILE)};
 }
 
+static inline int64_t aq_tiles_in_all(const AqTiles *t)
+{
+    return t->samples * t->down * t->along;
+}
+
 /* `wanted` tiles a task, as near as whole units come. */
 static inline void aq_tiles_cut(AqTiles *t, int64_t wanted)
 {
@@ -74,7 +79,7 @@ static inline void aq_tiles_cut(AqTiles *t, int64_t wanted)
 /* Whether tasks share the columns of a result in so many strips. */
 static inline bool aq_winograd_is_small(const AqTiles *t, int64_t strips)
 {
-    return t->samples * t->down * t->along <=
+    return aq_tiles_in_all(t) <=
            (strips > 1 ? AQ_WINOGRAD_FEW : AQ_WINOGRAD_FEW_OF_A_STRIP);
 }
 

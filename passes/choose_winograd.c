@@ -24,11 +24,6 @@ static double idle(int64_t tasks)
     return idle;
 }
 
-static int64_t tiles_in_all(const AqTiles *t)
-{
-    return t->samples * t->down * t->along;
-}
-
 /* ---- forward, and the input's gradient ---- */
 
 typedef struct Forward {
@@ -113,7 +108,7 @@ static ForwardBlocks choose_forward(const Forward *f)
     /* of SOME tiles tasks share the columns in several blocks, each as large as
      * it may be, where U is large */
     enum { SOME = 256 };
-    int64_t tiles = tiles_in_all(&f->tiles);
+    int64_t tiles = aq_tiles_in_all(&f->tiles);
     bool small = aq_winograd_is_small(&f->tiles, f->strips);
     ForwardBlocks b = {.pass = AQ_WINOGRAD_TERMS, .share_u = 1};
     if (tiles > SOME || (!small && !is_large(f))) {
@@ -147,8 +142,8 @@ static int forward_blocks(const AqContractFacts *facts, const AqTarget *target,
     f.strips = aq_ceil_div(f.n, f.strip);
     ForwardBlocks b = choose_forward(&f);
     int64_t numbers[] = {b.tiles, b.strips, b.pass, b.share_v, b.share_u};
-    int64_t largest[] = {tiles_in_all(&f.tiles), f.strips, AQ_WINOGRAD_TERMS, 1,
-                         1};
+    int64_t largest[] = {aq_tiles_in_all(&f.tiles), f.strips, AQ_WINOGRAD_TERMS,
+                         1, 1};
     memcpy(blocks, numbers, sizeof numbers);
     memcpy(most, largest, sizeof largest);
     return AQ_COUNT(numbers);
@@ -197,7 +192,7 @@ static double cost_of_tile(const Weight *w, const WeightBlocks *b, int which)
 static bool may_share(const Weight *w)
 {
     enum { FEW = 256 };
-    int64_t tiles = tiles_in_all(&w->tiles);
+    int64_t tiles = aq_tiles_in_all(&w->tiles);
     return tiles <= FEW && 4 * AQ_POINTS * tiles * w->channels <= w->target->l3;
 }
 
@@ -230,7 +225,7 @@ static double weight_cost(const Weight *w, const WeightBlocks *b)
     int64_t passes = aq_ceil_div(t.blocks, b->slices);
     int64_t slices = aq_ceil_div(t.blocks, passes);
     int64_t down = times_of(w, b, DY), across = times_of(w, b, X);
-    double tiles = (double)tiles_in_all(&t);
+    double tiles = (double)aq_tiles_in_all(&t);
     double lanes = (double)w->target->vector;
     double rows = (double)(w->row_tiles * aq_tile_rows(w->target));
     double columns = (double)(w->strips * aq_tile_columns(w->target));
@@ -289,7 +284,7 @@ static int weight_blocks(const AqContractFacts *facts, const AqTarget *target,
                                                    .shared = i % 2});
     const WeightBlocks *b = &search.best;
     int64_t numbers[] = {b->tiles, b->rows, b->strips, b->slices, b->shared};
-    int64_t all = tiles_in_all(&w.tiles);
+    int64_t all = aq_tiles_in_all(&w.tiles);
     int64_t largest[] = {all, w.row_tiles, w.strips, aq_ceil_div(all, b->tiles),
                          1};
     memcpy(blocks, numbers, sizeof numbers);
