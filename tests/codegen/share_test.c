@@ -164,11 +164,13 @@ static int same_files(const char *folder, const char *second)
     return files;
 }
 
+/* Leaves that differ in sizes alone. */
+static const Product both[] = {{AQ_OP_exp, 64, 96, 128, true},
+                               {AQ_OP_exp, 96, 192, 256, true}};
+
 /* A leaf is the same whether it was compiled or made of another one. */
 static void test_copies_are_the_same(void **state)
 {
-    static const Product both[] = {{AQ_OP_exp, 64, 96, 128, true},
-                                   {AQ_OP_exp, 96, 192, 256, true}};
     (void)state;
     char together[64], alone[64];
     make_folder(together);
@@ -214,8 +216,6 @@ static int named_assembly(const char *folder)
 /* Code that would be shared is written out for every unit. */
 static void test_dumps_of_all(void **state)
 {
-    static const Product both[] = {{AQ_OP_exp, 64, 96, 128, true},
-                                   {AQ_OP_exp, 96, 192, 256, true}};
     (void)state;
     char folder[64];
     make_folder(folder);
