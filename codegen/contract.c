@@ -5,7 +5,8 @@
 #include <string.h>
 
 static const AqContractAlgorithm *const algorithms[] = {
-    &aq_algorithm_gemm, &aq_algorithm_winograd, &aq_algorithm_blas};
+    &aq_algorithm_gemm, &aq_algorithm_gemm_split, &aq_algorithm_winograd,
+    &aq_algorithm_blas};
 
 /* ---- the body ---- */
 
@@ -54,8 +55,10 @@ algorithm_of(AqContractKernel *k, const AqKernel *kernel, AqError *error)
         body->n_outputs == 1 && is_value(body, body->outputs[0].node, k->id);
     const char *name = aq_attr_text(kernel->node, AQ_KEY_ALGORITHM, "gemm");
     for (int i = 0; i < AQ_COUNT(algorithms); i++)
-        if (!strcmp(algorithms[i]->name, name))
+        if (!strcmp(algorithms[i]->name, name)) {
+            k->split = algorithms[i]->split;
             return algorithms[i];
+        }
     aq_fail(error, AQ_INTERNAL, "contract kernel %%%d: no algorithm \"%s\"",
             kernel->id, name);
     return NULL;
@@ -144,13 +147,34 @@ AqStatus aq_contract_link_micros(AqCodePlan *plan, const AqContractKernel *k,
         key->columns = (int32_t)columns;
         key->rows = rows;
         key->vectors = vectors;
-        int unit = aq_code_plan_unit(plan, "micro", key, sizeof *key,
-                                     aq_emit_micro, key);
+        int unit = aq_code_plan_unit(
+            plan, "micro", key, sizeof *key,
+            key->panel == AQ_PANEL_SPLIT ? aq_emit_micro_split : aq_emit_micro,
+            key);
         if (aq_contract_link(plan, micros + (size_t)i * sizeof(AqMicroFn *),
                              unit, error))
             return error->status;
     }
     return AQ_OK;
+}
+
+AqStatus aq_contract_link_splitting(AqCodePlan *plan, const AqContractKernel *k,
+                                    size_t splitting, AqError *error)
+{
+    int64_t *strip =
+        aq_arena_copy(aq_code_plan_arena(plan), &k->strip, sizeof k->strip);
+    if (!strip)
+        return aq_no_memory(error, sizeof *strip);
+    int rows =
+        aq_code_plan_unit(plan, "split", "", 0, aq_emit_split_rows, NULL);
+    if (aq_contract_link(plan, splitting + offsetof(AqSplitting, rows), rows,
+                         error))
+        return error->status;
+    return aq_contract_link(plan, splitting + offsetof(AqSplitting, strip),
+                            aq_code_plan_unit(plan, "split", strip,
+                                              sizeof *strip,
+                                              aq_emit_split_strip, strip),
+                            error);
 }
 
 /* All that the leaf's code depends on. */

@@ -16,6 +16,8 @@
  *   contract_store.c    the leaf that writes a tile through the epilogue
  *   contract_sums.c     reductions of what is written, joined at the end
  *   micro.c             the register tile: rows by vectors of columns
+ *   micro_split.c       the same on the matrix unit, of operands that
+ *   split.c             leaves have split into bfloat16
  *
  * Images.  A's element at grid point (n, y, x), tap (ty, tx) and channel j is
  *
@@ -31,12 +33,13 @@
 #define AQ_CODEGEN_CONTRACT_H
 
 #include "codegen/contract_sums.h"
+#include "codegen/split.h"
 #include "ir/tiles.h"
 
 enum {
-    AQ_KC = 256,         /* the largest block of k */
-    AQ_ROW = AQ_KC + 16, /* floats from row to row of an A panel */
-    AQ_MOST_TAPS = 64,   /* whose segments are kept for a whole pass */
+    AQ_KC = 256,       /* the largest block of k, */
+    AQ_SPLIT_KC = 512, /* where operands are split */
+    AQ_MOST_TAPS = 64, /* whose segments are kept for a whole pass */
     AQ_MOST_ROWS = 12,
     AQ_MOST_VECTORS = 4,     /* of a register tile */
     AQ_FIRST_FLOATS = 32768, /* that one task evaluates */
@@ -44,8 +47,9 @@ enum {
 };
 
 typedef enum AqPanel {
-    AQ_PANEL_ROWS, /* a tile is copied to [rows][AQ_ROW] */
-    AQ_PANEL_K,    /* read where it lies, segment by segment */
+    AQ_PANEL_ROWS,  /* a tile is copied to [rows][row] */
+    AQ_PANEL_K,     /* read where it lies, segment by segment */
+    AQ_PANEL_SPLIT, /* of a register tile: rows that are split */
 } AqPanel;
 
 /* ---- leaves ---- */
@@ -92,7 +96,8 @@ typedef void AqStoreFn(void *const *buffers, const float *tile,
                        const int64_t *index, int64_t step, int64_t rows,
                        int64_t columns, float *sums, int64_t taken);
 
-/* Register tiles of all sizes that a contraction needs. */
+/* Register tiles of all sizes that a contraction needs; those of the matrix
+ * unit by height in registers of 16 rows. */
 typedef struct AqMicros {
     AqMicroFn *of[AQ_MOST_VECTORS][AQ_MOST_ROWS + 1]; /* [vectors - 1][rows] */
 } AqMicros;
@@ -116,6 +121,10 @@ typedef struct AqMicroKey {
     int32_t row;     /* form "rows": floats from row to row of A */
 } AqMicroKey;
 AqStatus aq_emit_micro(AqEmit *e, const void *key);
+
+/* micro_split.c: the same function, of split operands: form "rows", without
+ * ldb; the rows of the key are registers of 16 rows. */
+AqStatus aq_emit_micro_split(AqEmit *e, const void *key);
 
 /* contract_pack.c; of panels and transposes a strip's columns are the context,
  * an int64_t */
@@ -151,6 +160,7 @@ typedef struct AqContractKernel {
     AqId id; /* in the body */
     const AqNode *node;
     bool plain;    /* the kernel's only result is the contraction's value */
+    bool split;    /* operands are split, for the matrix unit */
     int64_t strip; /* columns that are stored at a time */
     AqSums sums;   /* without a place */
 } AqContractKernel;
@@ -159,14 +169,15 @@ typedef struct AqContractKernel {
  * it.  As AqKernelKind. */
 typedef struct AqContractAlgorithm {
     const char *name;
+    bool split;
     AqStatus (*layout)(const AqContractKernel *k, AqKernelLayout *layout,
                        AqError *error);
     AqStatus (*plan)(AqCodePlan *plan, const AqContractKernel *k,
                      AqError *error);
 } AqContractAlgorithm;
 
-extern const AqContractAlgorithm aq_algorithm_gemm, aq_algorithm_blas,
-    aq_algorithm_winograd;
+extern const AqContractAlgorithm aq_algorithm_gemm, aq_algorithm_gemm_split,
+    aq_algorithm_blas, aq_algorithm_winograd;
 
 /* blas.c: OpenBLAS's own words, or why it cannot be used. */
 const char *aq_blas_version(void);
@@ -220,7 +231,7 @@ typedef enum AqBPlace {
 /* The attribute `blocks`; where B lies is up to gemm.c, unless it is given. */
 typedef struct AqBlocks {
     int64_t rows, columns; /* of a task's block of the result */
-    int64_t k;             /* of one pass; at most AQ_KC */
+    int64_t k;             /* of one pass; at most c->most_k */
     int64_t slices;        /* of k, added in order by a last stage */
     int64_t b_place;
 } AqBlocks;
@@ -252,6 +263,12 @@ typedef struct AqPacking {
     AqTransposeFn *transpose;
 } AqPacking;
 
+/* Operands into parts of bfloat16, where they are split. */
+typedef struct AqSplitting {
+    AqSplitRowsFn *rows; /* NULL: they are not */
+    AqSplitStripFn *strip;
+} AqSplitting;
+
 typedef struct AqStoring {
     AqStoreFn *store; /* NULL: the tile is the result, and is copied */
     AqCopyFn *copy;
@@ -270,6 +287,9 @@ void aq_contract_leaves(const AqContractKernel *k, AqPacking *packing,
                         AqStoring *storing);
 AqStatus aq_contract_link_packing(AqCodePlan *plan, const AqContractKernel *k,
                                   bool in_rows, size_t packing, AqError *error);
+/* The leaves that split operands. */
+AqStatus aq_contract_link_splitting(AqCodePlan *plan, const AqContractKernel *k,
+                                    size_t splitting, AqError *error);
 AqStatus aq_contract_link_storing(AqCodePlan *plan, const AqContractKernel *k,
                                   int64_t columns, size_t storing,
                                   AqError *error);
@@ -282,10 +302,16 @@ typedef struct AqContraction {
     int64_t batches, batch[AQ_MAX_RANK], a_batch[AQ_MAX_RANK];
     int64_t b_batch[AQ_MAX_RANK];
     int64_t column_batch; /* groups: columns from batch to batch */
+    int64_t most_k, row;  /* terms of a pass; floats from row to row of A */
     int64_t tile_block, strip_block, slices, strips;
     int64_t b_place;
-    int64_t tap_lists; /* lists of segments that are kept at a time */
-    bool turned; /* form "k": A is copied to rows, AQ_TURNED_ROWS at a time */
+    int64_t tap_lists;   /* lists of segments that are kept at a time */
+    bool turned;         /* form "k": A is copied to rows, */
+    int64_t turned_rows; /* so many at a time */
+    bool split;          /* for the matrix unit: */
+    int64_t split_row;   /* floats from row to row of a tile that is split */
+    int64_t split_at; /* the tile, and a strip yet to be split, floats into */
+    int64_t whole_at; /* the scratch */
     int64_t panel_floats, sums_floats; /* of the scratch; B's strips follow */
     int64_t partial_floats;            /* of one slice */
     int64_t tasks[5];                  /* first, pack, run, reduce, sums */
@@ -293,6 +319,7 @@ typedef struct AqContraction {
     AqOperand operand[2];              /* A, B */
     AqMicros micro;
     AqPacking packing;
+    AqSplitting splitting;
     AqStoring storing;
     int32_t n_parts;
     AqPart parts[];
@@ -312,9 +339,18 @@ static inline int aq_packed_height(int64_t rows, int tile_rows)
  * read beyond.) */
 static inline int aq_tile_height(const AqContraction *c, int64_t rows)
 {
+    enum { REGISTER = 16 };
+    if (c->split)
+        return (int)aq_ceil_div(rows, REGISTER);
     return c->panel == AQ_PANEL_ROWS || c->turned
                ? aq_packed_height(rows, c->tile_rows)
                : (int)AQ_MIN(rows, c->tile_rows);
+}
+
+/* Floats that `terms` terms of a packed strip take. */
+static inline int64_t aq_strip_floats(const AqContraction *c, int64_t terms)
+{
+    return c->tile_columns * (c->split ? aq_split_floats(terms) : terms);
 }
 
 static inline float *aq_workspace(const AqContraction *c, void *const *buffers)
@@ -345,7 +381,7 @@ int aq_contract_form(const AqGraph *body, const AqNode *node,
 
 /* ---- contract_panels.c ---- */
 
-/* Form "rows": rows of a tile, k in k0 .. k1-1, AQ_ROW floats apart. */
+/* Form "rows": rows of a tile, k in k0 .. k1-1, c->row floats apart. */
 void aq_pack_rows(const AqContraction *c, const AqPart *p, const float *image,
                   int64_t tile, int64_t k0, int64_t k1, float *panel);
 /* Form "k": the points k0 .. k1-1 that tap number `tap` sees inside the image.
@@ -353,9 +389,14 @@ void aq_pack_rows(const AqContraction *c, const AqPart *p, const float *image,
 void aq_find_segments(const AqPart *p, int64_t tap, int64_t k0, int64_t k1,
                       AqSegments *segments);
 /* Form "k": `rows` rows of A, whose terms lie `stride` apart from `from` on,
- * AQ_ROW floats apart. */
-void aq_turn_rows(const AqPacking *packing, const float *from, int64_t stride,
+ * c->row floats apart. */
+void aq_turn_rows(const AqContraction *c, const float *from, int64_t stride,
                   int64_t terms, int64_t rows, float *to);
+/* Terms k0 .. k1-1 of a strip as its tiles read them; `whole` is room for
+ * c->most_k of them. */
+void aq_pack_strip(const AqContraction *c, const AqPart *p, const float *matrix,
+                   int64_t strip, int64_t k0, int64_t k1, float *whole,
+                   float *to);
 /* Columns of a strip, k in k0 .. k1-1, into [k][tile_columns]. */
 void aq_pack_b(const AqPacking *packing, const AqPart *p, const float *matrix,
                int64_t strip, int64_t k0, int64_t k1, float *panel);

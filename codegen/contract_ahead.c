@@ -1,5 +1,6 @@
 /* While a pass computes, what the next one will read is fetched into L2: a call
- * of the register tile asks for one column of cache lines, a line every two k.
+ * of the register tile asks for one column of cache lines, a line every two k
+ * (for each, where operands are split).
  * The next pass is the task's, or the first of the task that follows.  Of an
  * operand that is an expression the argument behind it is fetched. */
 #include "codegen/contract.h"
@@ -26,11 +27,11 @@ static AqFuture matrix_ahead(const AqContraction *c, const AqContractTask *t,
     if (c->b_place == AQ_B_SHARED)
         return (AqFuture){
             .from = aq_packed_strip(c, p, buffers, t->batch, t->strip0) +
-                    k0 * c->tile_columns,
-            .rows = k1 - k0,
+                    aq_strip_floats(c, k0),
+            .rows = aq_strip_floats(c, k1 - k0) / c->tile_columns,
             .row_stride = c->tile_columns,
             .strips = strips,
-            .strip_stride = p->k * c->tile_columns,
+            .strip_stride = aq_strip_floats(c, p->k),
             .strip_floats = c->tile_columns};
     if (!from || p->b_n != 1 || p->b_channels != p->k)
         return (AqFuture){.rows = 0};

@@ -49,14 +49,14 @@ float *aq_packed_strip(const AqContraction *c, const AqPart *p,
     float *room = c->kept_buffer < 0 ? aq_workspace(c, buffers)
                                      : aq_aligned(buffers[c->kept_buffer]);
     return room + p->packed +
-           (batch * c->strips + strip) * p->k * c->tile_columns;
+           (batch * c->strips + strip) * aq_strip_floats(c, p->k);
 }
 
 void aq_contract_pack(const void *closure, void *const *buffers, int64_t first,
                       int64_t last, void *scratch)
 {
     const AqContraction *c = closure;
-    (void)scratch;
+    float *whole = (float *)scratch + c->whole_at;
     int64_t start = 0;
     for (const AqPart *p = c->parts; p < c->parts + c->n_parts; p++) {
         int64_t pieces = aq_ceil_div(p->k, AQ_PACK_K);
@@ -66,10 +66,10 @@ void aq_contract_pack(const void *closure, void *const *buffers, int64_t first,
             int64_t k0 = task % pieces * AQ_PACK_K;
             int64_t strip = task / pieces % c->strips;
             int64_t batch = task / pieces / c->strips;
-            aq_pack_b(&c->packing, p, matrix_of(c, p, buffers, batch), strip,
-                      k0, AQ_MIN(k0 + AQ_PACK_K, p->k),
-                      aq_packed_strip(c, p, buffers, batch, strip) +
-                          k0 * c->tile_columns);
+            aq_pack_strip(c, p, matrix_of(c, p, buffers, batch), strip, k0,
+                          AQ_MIN(k0 + AQ_PACK_K, p->k), whole,
+                          aq_packed_strip(c, p, buffers, batch, strip) +
+                              aq_strip_floats(c, k0));
         }
         start += tasks;
     }
@@ -127,7 +127,7 @@ typedef struct Pass {
     const Task *task;
     void *const *buffers;
     const float *image, *matrix;
-    float *panel, *sums, *room, *window;
+    float *panel, *sums, *room, *window, *split, *whole;
     int64_t k0, k1;
     bool first, last;
     AqAhead ahead;
@@ -148,17 +148,20 @@ static int64_t begin_row(const AqOperand *operand, int64_t offset,
     return offset / operand->width;
 }
 
-static void evaluate_strip(const Pass *pass, int64_t strip, float *to)
+static void evaluate_strip(const Pass *pass, int64_t strip, float *room)
 {
     const AqContraction *c = pass->c;
     const AqPart *p = pass->task->part;
     int64_t offset =
         p->b_base + aq_batch_offset(c, c->b_batch, pass->task->batch);
     int64_t column, row = begin_row(&c->operand[1], offset, &column);
-    int64_t n = strip * c->tile_columns;
-    aq_evaluate_rows(&c->operand[1], pass->buffers, row + pass->k0,
-                     pass->k1 - pass->k0, column + n,
-                     AQ_MIN(c->tile_columns, p->n - n), to, c->tile_columns);
+    int64_t n = strip * c->tile_columns, terms = pass->k1 - pass->k0;
+    int64_t columns = AQ_MIN(c->tile_columns, p->n - n);
+    float *to = c->split ? pass->whole : room;
+    aq_evaluate_rows(&c->operand[1], pass->buffers, row + pass->k0, terms,
+                     column + n, columns, to, c->tile_columns);
+    if (c->split)
+        c->splitting.strip(to, c->tile_columns, room, terms, columns);
 }
 
 static void evaluate_tile(const Pass *pass, int64_t tile)
@@ -172,7 +175,7 @@ static void evaluate_tile(const Pass *pass, int64_t tile)
     if (pass->k1 > pass->k0)
         aq_evaluate_rows(&c->operand[0], pass->buffers, row + m,
                          AQ_MIN(c->tile_rows, p->m - m), column + pass->k0,
-                         pass->k1 - pass->k0, pass->panel, AQ_ROW);
+                         pass->k1 - pass->k0, pass->panel, c->row);
 }
 
 /* The rows of the image that the points m0 .. m1-1 read become the image; its
@@ -210,9 +213,9 @@ static void pack_room(const Pass *pass)
         if (c->operand[1].place == AQ_IN_PANEL)
             evaluate_strip(pass, strip, room);
         else
-            aq_pack_b(&c->packing, pass->task->part, pass->matrix, strip,
-                      pass->k0, pass->k1, room);
-        room += AQ_KC * c->tile_columns;
+            aq_pack_strip(c, pass->task->part, pass->matrix, strip, pass->k0,
+                          pass->k1, pass->whole, room);
+        room += aq_strip_floats(c, c->most_k);
     }
 }
 
@@ -224,14 +227,15 @@ static const float *strip_at(const Pass *pass, int64_t strip, int64_t *stride)
     *stride = c->tile_columns;
     if (c->b_place == AQ_B_SHARED)
         return aq_packed_strip(c, p, pass->buffers, pass->task->batch, strip) +
-               pass->k0 * c->tile_columns;
+               aq_strip_floats(c, pass->k0);
     if (in_place(c, p, strip)) {
         *stride = p->b_j;
         return pass->matrix + pass->k0 * p->b_j + strip * c->tile_columns;
     }
     if (c->b_place == AQ_B_IN_PLACE) /* the last one alone is packed */
         return pass->room;
-    return pass->room + (strip - pass->task->strip0) * AQ_KC * c->tile_columns;
+    return pass->room +
+           (strip - pass->task->strip0) * aq_strip_floats(c, c->most_k);
 }
 
 /* Where a tile's sums wait between passes. */
@@ -246,6 +250,18 @@ static float *sums_at(const Pass *pass, int64_t tile, int64_t strip)
     return pass->sums +
            ((tile - t->tile0) * c->strip_block + strip - t->strip0) *
                tile_floats(c);
+}
+
+/* The tile's rows, c->row floats apart, as the register tile reads them. */
+static const float *tile_rows(const Pass *pass, int64_t tile, const float *rows)
+{
+    const AqContraction *c = pass->c;
+    if (!c->split)
+        return rows;
+    c->splitting.rows(rows, c->row, pass->split, c->split_row,
+                      aq_rows_of(c, pass->task->part, tile),
+                      pass->k1 - pass->k0);
+    return pass->split;
 }
 
 /* All strips of a tile whose A lies in the panel, or in the segments. */
@@ -291,24 +307,25 @@ static AqSegments *segments_of(const Pass *pass, int64_t tap, bool keep)
     return list;
 }
 
-/* Form "k", tiles whose A is copied: AQ_TURNED_ROWS rows at a time. */
+/* Form "k", tiles whose A is copied, some rows at a time. */
 static void run_turned(Pass *pass)
 {
     const AqContraction *c = pass->c;
     const AqPart *p = pass->task->part;
     float *rows = pass->panel;
-    int64_t tiles = AQ_TURNED_ROWS / c->tile_rows;
+    int64_t tiles = c->turned_rows / c->tile_rows;
     int64_t stride = p->a.sw;
     for (int64_t first = pass->task->tile0; first < pass->task->tile1;
          first += tiles) {
         int64_t end = AQ_MIN(first + tiles, pass->task->tile1);
         int64_t row = first * c->tile_rows;
-        aq_turn_rows(&c->packing, pass->image + pass->k0 * stride + row, stride,
-                     pass->k1 - pass->k0, AQ_MIN(AQ_TURNED_ROWS, p->m - row),
+        aq_turn_rows(c, pass->image + pass->k0 * stride + row, stride,
+                     pass->k1 - pass->k0, AQ_MIN(c->turned_rows, p->m - row),
                      rows);
-        for (int64_t tile = first; tile < end; tile++)
-            run_tile(pass, tile, rows + (tile - first) * c->tile_rows * AQ_ROW,
-                     NULL);
+        for (int64_t tile = first; tile < end; tile++) {
+            float *from = rows + (tile - first) * c->tile_rows * c->row;
+            run_tile(pass, tile, tile_rows(pass, tile, from), NULL);
+        }
     }
 }
 
@@ -339,7 +356,7 @@ static void run_pass(Pass *pass)
         else
             aq_pack_rows(c, p, pass->image, tile, pass->k0, pass->k1,
                          pass->panel);
-        run_tile(pass, tile, pass->panel, NULL);
+        run_tile(pass, tile, tile_rows(pass, tile, pass->panel), NULL);
     }
 }
 
@@ -364,7 +381,7 @@ static void look_ahead(Pass *pass, const Task *t, int64_t number)
         return;
     pass_terms(pass->c, t, number, &k0, &k1);
     pass->ahead = aq_look_ahead(pass->c, t, pass->buffers, k0, k1);
-    pass->ahead.lines = (pass->k1 - pass->k0) / 2;
+    pass->ahead.lines = (pass->k1 - pass->k0) / (pass->c->split ? 1 : 2);
 }
 
 static void run_task(const AqContraction *c, const Task *task, const Task *next,
@@ -382,7 +399,9 @@ static void run_task(const AqContraction *c, const Task *task, const Task *next,
                  .panel = scratch,
                  .sums = scratch + c->panel_floats,
                  .room = scratch + c->panel_floats + c->sums_floats,
-                 .window = scratch + c->window};
+                 .window = scratch + c->window,
+                 .split = scratch + c->split_at,
+                 .whole = scratch + c->whole_at};
     if (window && c->panel == AQ_PANEL_ROWS)
         evaluate_window(&pass, &part.a, t.tile0 * c->tile_rows,
                         AQ_MIN(t.tile1 * c->tile_rows, p->m));

@@ -69,21 +69,21 @@ static void copy_run(const AqContraction *c, const AqImageGrid *im,
     int64_t count = taps->j1 - taps->j0, lo, hi;
     int64_t line = run->y * im->my + im->oy + taps->ty * im->dy;
     if (line < 0 || line >= im->height) {
-        zero(to, AQ_ROW, run->length, count);
+        zero(to, c->row, run->length, count);
         return;
     }
     const float *row = image + run->n * im->sn + line * im->sh;
     interior(im, run, taps->tx, &lo, &hi);
     for (int64_t x = run->x; x < lo; x++)
-        copy_edge(im, row, x, taps, to + (x - run->x) * AQ_ROW);
+        copy_edge(im, row, x, taps, to + (x - run->x) * c->row);
     if (hi > lo)
         c->storing.copy(
             row + (lo * im->mx + im->ox + taps->tx * im->dx) * im->sw +
                 taps->j0,
-            im->mx * im->sw, to + (lo - run->x) * AQ_ROW, AQ_ROW, hi - lo,
+            im->mx * im->sw, to + (lo - run->x) * c->row, c->row, hi - lo,
             count);
     for (int64_t x = hi; x < run->x + run->length; x++)
-        copy_edge(im, row, x, taps, to + (x - run->x) * AQ_ROW);
+        copy_edge(im, row, x, taps, to + (x - run->x) * c->row);
 }
 
 void aq_pack_rows(const AqContraction *c, const AqPart *p, const float *image,
@@ -102,7 +102,7 @@ void aq_pack_rows(const AqContraction *c, const AqPart *p, const float *image,
                          .j0 = AQ_MAX(k0 - start, 0),
                          .j1 = AQ_MIN(k1 - start, size)};
             copy_run(c, im, image, &run, &taps,
-                     panel + (m - m0) * AQ_ROW + start + taps.j0 - k0);
+                     panel + (m - m0) * c->row + start + taps.j0 - k0);
         }
         m += run.length;
     }
@@ -163,11 +163,12 @@ void aq_image_rows(const AqImageGrid *im, int64_t m0, int64_t m1, int64_t *from,
     *to = AQ_MAX(*from, *to);
 }
 
-void aq_turn_rows(const AqPacking *s, const float *from, int64_t stride,
+void aq_turn_rows(const AqContraction *c, const float *from, int64_t stride,
                   int64_t terms, int64_t rows, float *to)
 {
+    const AqPacking *s = &c->packing;
     for (int64_t k = 0; k < terms; k += s->columns)
-        s->transpose(from + k * stride, stride, to + k, AQ_ROW,
+        s->transpose(from + k * stride, stride, to + k, c->row,
                      AQ_MIN(s->columns, terms - k), rows);
 }
 
@@ -200,5 +201,24 @@ void aq_pack_b(const AqPacking *s, const AqPart *p, const float *matrix,
         else
             transpose_run(s, p, from, count, columns, to);
         k += count;
+    }
+}
+
+/* A strip that is split is brought into floats first, some terms at a time. */
+void aq_pack_strip(const AqContraction *c, const AqPart *p, const float *matrix,
+                   int64_t strip, int64_t k0, int64_t k1, float *whole,
+                   float *to)
+{
+    enum { TERMS = 2 * AQ_SPLIT_TERMS };
+    if (!c->split) {
+        aq_pack_b(&c->packing, p, matrix, strip, k0, k1, to);
+        return;
+    }
+    int64_t columns = AQ_MIN(c->tile_columns, p->n - strip * c->tile_columns);
+    for (int64_t k = k0; k < k1; k += TERMS) {
+        int64_t end = AQ_MIN(k + TERMS, k1);
+        aq_pack_b(&c->packing, p, matrix, strip, k, end, whole);
+        c->splitting.strip(whole, c->tile_columns,
+                           to + aq_strip_floats(c, k - k0), end - k, columns);
     }
 }

@@ -78,10 +78,10 @@ static bool can_turn(const AqContraction *c)
     enum { TERMS = 64, STRIPS = 2 };
     const AqPart *p = c->parts;
     const AqImageGrid *im = &p->a;
-    return p->n >= STRIPS * c->tile_columns && c->panel == AQ_PANEL_K &&
-           aq_is_direct(im) && im->sh == im->width * im->sw &&
-           im->sn == im->height * im->sh && p->m % c->vector == 0 &&
-           p->k >= TERMS;
+    int64_t least = c->split ? 1 : STRIPS * c->tile_columns;
+    return p->n >= least && c->panel == AQ_PANEL_K && aq_is_direct(im) &&
+           im->sh == im->width * im->sw && im->sn == im->height * im->sh &&
+           p->m % c->vector == 0 && p->k >= TERMS;
 }
 
 /* B is best read where it lies, strip by strip, but in form "k" where its rows
@@ -92,7 +92,7 @@ static int64_t place_of_b(const AqContraction *c, const AqBlocks *b,
 {
     enum { FAR = 1024, FEW_BLOCKS = 2 };
     int64_t m = 0;
-    if (stride && (c->panel == AQ_PANEL_ROWS || stride <= FAR))
+    if (stride && !c->split && (c->panel == AQ_PANEL_ROWS || stride <= FAR))
         return AQ_B_IN_PLACE;
     if (c->turned)
         return AQ_B_TASK;
@@ -110,17 +110,17 @@ static AqBlocks blocks_of(Contract *k)
     int64_t stride = p->b_n == 1 && p->b_channels == p->k ? p->b_j : 0;
     AqBlocks b = {.rows = (int64_t)TILES * aq_tile_rows(target),
                   .columns = (int64_t)STRIPS * aq_tile_columns(target),
-                  .k = AQ_KC,
+                  .k = k->c->most_k,
                   .slices = 1};
     int64_t *field[] = {&b.rows, &b.columns, &b.k, &b.slices};
     for (int i = 0; i < AQ_COUNT(field); i++)
         *field[i] =
             AQ_MAX(aq_attr_at(k->kernel->node, AQ_KEY_BLOCKS, i, *field[i]), 1);
-    b.k = AQ_MIN(b.k, AQ_KC);
+    b.k = AQ_MIN(b.k, k->c->most_k);
     b.b_place = aq_attr_at(k->kernel->node, AQ_KEY_BLOCKS, AQ_COUNT(field),
                            place_of_b(k->c, &b, stride));
     if (b.b_place < 0 || b.b_place > AQ_B_TASK ||
-        (b.b_place == AQ_B_IN_PLACE && !stride))
+        (b.b_place == AQ_B_IN_PLACE && (!stride || k->c->split)))
         b.b_place = AQ_B_SHARED;
     if (k->c->operand[1].place == AQ_IN_PANEL)
         b.b_place = AQ_B_TASK;
@@ -144,16 +144,15 @@ static void set_part(Contract *k, AqPart *p, const AqBlocks *b)
     p->tiles = p->groups * aq_ceil_div(p->group, c->tile_rows);
     int64_t passes = aq_ceil_div(p->k, b->k);
     bool vectors = c->operand[0].place == AQ_IN_PANEL; /* see the leaf */
-    p->pass =
-        passes ? aq_round_up(aq_ceil_div(p->k, passes), vectors ? c->vector : 8)
-               : b->k;
-    p->pass = AQ_MIN(p->pass, AQ_KC);
+    int64_t step = c->split ? AQ_SPLIT_TERMS : vectors ? c->vector : 8;
+    p->pass = passes ? aq_round_up(aq_ceil_div(p->k, passes), step) : b->k;
+    p->pass = AQ_MIN(p->pass, c->most_k);
     p->passes = aq_ceil_div(p->k, p->pass);
     join_rows(k, p);
     if (c->b_place == AQ_B_SHARED) {
         int64_t *room = c->b_buffer >= 0 ? &k->kept : &k->workspace;
         p->packed = *room;
-        *room += c->batches * c->strips * p->k * c->tile_columns;
+        *room += c->batches * c->strips * aq_strip_floats(c, p->k);
         c->tasks[STAGE_PACK] +=
             c->batches * c->strips * aq_ceil_div(p->k, AQ_PACK_K);
     }
@@ -163,9 +162,9 @@ static void set_scratch(Contract *k, bool again)
 {
     AqContraction *c = k->c;
     int64_t tile = (int64_t)c->tile_rows * c->tile_columns;
-    c->panel_floats = (int64_t)AQ_ROW * c->tile_rows;
+    c->panel_floats = c->row * c->tile_rows;
     if (c->turned) {
-        c->panel_floats = (int64_t)AQ_TURNED_ROWS * AQ_ROW;
+        c->panel_floats = c->turned_rows * c->row;
     } else if (c->panel == AQ_PANEL_K) {
         int64_t list = sizeof(AqSegments) + AQ_KC * sizeof(AqSegment);
         c->tap_lists = AQ_MIN(c->parts[0].groups, AQ_MOST_TAPS);
@@ -175,9 +174,14 @@ static void set_scratch(Contract *k, bool again)
         again && c->slices == 1 ? c->tile_block * c->strip_block * tile : tile;
     k->scratch = c->panel_floats + c->sums_floats;
     if (c->b_place == AQ_B_TASK)
-        k->scratch += c->strip_block * AQ_KC * c->tile_columns;
+        k->scratch += c->strip_block * aq_strip_floats(c, c->most_k);
     else if (c->b_place == AQ_B_IN_PLACE)
-        k->scratch += (int64_t)AQ_KC * c->tile_columns;
+        k->scratch += aq_strip_floats(c, c->most_k);
+    if (c->split) {
+        c->split_at = k->scratch;
+        c->whole_at = c->split_at + c->split_row * c->tile_rows;
+        k->scratch = c->whole_at + c->most_k * c->tile_columns;
+    }
     c->window = k->scratch;
     k->scratch += aq_window_floats(c);
 }
@@ -216,10 +220,25 @@ static void set_sums(Contract *k)
     c->tasks[STAGE_SUMS] = aq_sums_place(sums, slots, &k->workspace);
 }
 
+/* The register tile, which is the matrix unit's where operands are split. */
+static void set_tile(Contract *k)
+{
+    AqContraction *c = k->c;
+    const AqTarget *target = k->kernel->target;
+    enum { SPARE = 16 }; /* an odd number of lines */
+    c->tile_rows = c->split ? AQ_SPLIT_ROWS : aq_tile_rows(target);
+    c->turned_rows = c->split ? 2 * AQ_SPLIT_ROWS : AQ_TURNED_ROWS;
+    c->most_k = c->split ? AQ_SPLIT_KC : AQ_KC;
+    c->row = c->most_k + SPARE;
+    c->split_row = aq_split_floats(c->most_k) + SPARE;
+}
+
 static void set_blocks(Contract *k)
 {
     AqContraction *c = k->c;
     c->turned = can_turn(c);
+    c->split &= c->panel == AQ_PANEL_ROWS || c->turned;
+    set_tile(k);
     AqBlocks b = blocks_of(k);
     aq_contract_leaves(k->k, &c->packing, &c->storing);
     c->strips = aq_ceil_div(c->parts[0].n, c->tile_columns);
@@ -227,7 +246,7 @@ static void set_blocks(Contract *k)
     c->tile_block = aq_ceil_div(b.rows, c->tile_rows);
     if (c->turned)
         c->tile_block =
-            aq_round_up(c->tile_block, AQ_TURNED_ROWS / c->tile_rows);
+            aq_round_up(c->tile_block, c->turned_rows / c->tile_rows);
     c->b_place = b.b_place;
     c->slices = b.slices;
     int64_t most_tiles = 1;
@@ -253,7 +272,7 @@ static AqStatus analyse(Contract *k, const AqContractKernel *of, AqArena *arena,
     k->c = aq_arena_alloc(arena, k->bytes);
     if (!k->c)
         return aq_no_memory(error, k->bytes);
-    k->c->tile_rows = aq_tile_rows(k->kernel->target);
+    k->c->split = of->split;
     k->c->tile_columns = aq_tile_columns(k->kernel->target);
     k->c->vector = k->kernel->target->vector;
     if (form(k, error))
@@ -300,7 +319,7 @@ static void mark_heights(const AqContraction *c, bool *used)
     for (const AqPart *p = c->parts; p < c->parts + c->n_parts; p++) {
         int64_t left = p->group % c->tile_rows;
         if (p->group >= c->tile_rows)
-            used[c->tile_rows] = true;
+            used[aq_tile_height(c, c->tile_rows)] = true;
         if (left)
             used[aq_tile_height(c, left)] = true;
     }
@@ -313,7 +332,10 @@ static AqStatus link_micro(AqCodePlan *plan, const Contract *k, AqError *error)
     mark_heights(c, used);
     bool in_place = c->panel == AQ_PANEL_K && !c->turned;
     AqMicroKey like = {.panel = in_place ? AQ_PANEL_K : AQ_PANEL_ROWS,
-                       .row = in_place ? 0 : AQ_ROW};
+                       .row = in_place ? 0 : (int32_t)c->row};
+    if (c->split)
+        like =
+            (AqMicroKey){.panel = AQ_PANEL_SPLIT, .row = (int32_t)c->split_row};
     return aq_contract_link_micros(plan, k->k, &like, used, c->parts[0].n,
                                    offsetof(AqContraction, micro), error);
 }
@@ -323,6 +345,15 @@ static AqStatus link_packing(AqCodePlan *plan, const Contract *k,
 {
     return aq_contract_link_packing(plan, k->k, k->c->parts[0].b_n == 1,
                                     offsetof(AqContraction, packing), error);
+}
+
+static AqStatus link_splitting(AqCodePlan *plan, const Contract *k,
+                               AqError *error)
+{
+    return k->c->split
+               ? aq_contract_link_splitting(
+                     plan, k->k, offsetof(AqContraction, splitting), error)
+               : AQ_OK;
 }
 
 static AqStatus link_storing(AqCodePlan *plan, const Contract *k,
@@ -357,10 +388,12 @@ static AqStatus link_stage(AqCodePlan *plan, const Contract *k, int stage,
             link_evaluate(plan, k, 1, true, error);
         break;
     case STAGE_PACK:
-        link_packing(plan, k, error);
+        if (link_splitting(plan, k, error) == AQ_OK)
+            link_packing(plan, k, error);
         break;
     case STAGE_RUN:
-        if (link_micro(plan, k, error) || link_storing(plan, k, error) ||
+        if (link_micro(plan, k, error) || link_splitting(plan, k, error) ||
+            link_storing(plan, k, error) ||
             link_evaluate(plan, k, 0, false, error) ||
             link_evaluate(plan, k, 1, false, error))
             break;
@@ -409,3 +442,7 @@ static AqStatus gemm_plan(AqCodePlan *plan, const AqContractKernel *of,
 
 const AqContractAlgorithm aq_algorithm_gemm = {
     .name = "gemm", .layout = gemm_layout, .plan = gemm_plan};
+const AqContractAlgorithm aq_algorithm_gemm_split = {.name = "gemm_bf16x6",
+                                                     .split = true,
+                                                     .layout = gemm_layout,
+                                                     .plan = gemm_plan};

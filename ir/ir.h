@@ -344,13 +344,16 @@ double aq_graph_flops(const AqGraph *graph);
 /* What choices depend on: never on the number of threads. */
 typedef struct AqTarget {
     char cpu[64];   /* LLVM's name: x86-64-v3 or x86-64-v4, or the host's */
-    int level;      /* 3: AVX2 and FMA; 4: AVX-512 */
+    int level;      /* 3: AVX2 and FMA; 4: AVX-512; 5: and AMX with bfloat16 */
     int vector;     /* floats in a register: 8 or 16 */
     int registers;  /* 16 or 32 */
     int l1, l2, l3; /* bytes assumed for one core at this level */
 } AqTarget;
 
-/* Of this processor, or of the level forced (0: the best it has). */
+enum { AQ_FIRST_LEVEL = 3, AQ_LAST_LEVEL = 5 };
+
+/* Of this processor: of the level that is asked for, or (0) of the better of 3
+ * and 4 that it has. */
 AqStatus aq_target_host(int level, AqTarget *target, AqError *error);
 
 #endif

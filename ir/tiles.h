@@ -29,6 +29,11 @@ static inline int aq_tile_columns(const AqTarget *target)
     return (target->registers == 32 ? 4 : 2) * target->vector;
 }
 
+/* Products of numbers that are split into three of bfloat16 (codegen/split.h):
+ * rows of the tile, terms of a product, and the floats that so many terms take.
+ */
+enum { AQ_SPLIT_ROWS = 32, AQ_SPLIT_TERMS = 32, AQ_SPLIT_FLOATS = 48 };
+
 /* ---- winograd ---- */
 
 enum {

@@ -49,6 +49,8 @@ int aq_choose_winograd_blocks(const AqContractFacts *facts,
 /* choose_blocks.c: rows, columns, k, slices; rows, columns */
 int aq_choose_gemm_blocks(const AqContractFacts *facts, const AqTarget *target,
                           int64_t *blocks, int64_t *most);
+int aq_choose_split_blocks(const AqContractFacts *facts, const AqTarget *target,
+                           int64_t *blocks, int64_t *most);
 int aq_choose_blas_blocks(const AqContractFacts *facts, const AqTarget *target,
                           int64_t *blocks, int64_t *most);
 

@@ -82,6 +82,32 @@ static bool nowhere(const AqContractFacts *facts, const AqTarget *target)
     return false;
 }
 
+/* ---- gemm_bf16x6: products on the matrix unit ---- */
+
+/* Terms in rows, or columns that can be turned into rows. */
+static bool can_split(const AqContractFacts *f, const AqTarget *target)
+{
+    bool weights = f->op == AQ_OP_conv2d_weight_gradient, one = true;
+    if (target->level < 5)
+        return false;
+    for (int d = 0; weights && d < 2; d++)
+        one = one && f->kernel[d] == 1 && f->stride[d] == 1;
+    if (f->op == AQ_OP_matmul ? f->by_terms : weights)
+        return one &&
+               (f->op == AQ_OP_matmul ? f->m : f->in) % target->vector == 0;
+    return true;
+}
+
+/* Sizes that fill its tiles: a chunk of terms, a vector, half of the rows. */
+static bool wins_split(const AqContractFacts *f, const AqTarget *target)
+{
+    enum { TERMS = 64, COLUMNS = 16, ROWS = 16 };
+    (void)target;
+    if (f->op == AQ_OP_matmul)
+        return f->k >= TERMS && f->n >= COLUMNS && f->m >= ROWS;
+    return f->in / f->groups >= TERMS && f->out / f->groups >= TERMS;
+}
+
 /* ---- gemm, the last row: anything, as one product ---- */
 
 static bool always(const AqContractFacts *facts, const AqTarget *target)
@@ -96,6 +122,7 @@ static bool always(const AqContractFacts *facts, const AqTarget *target)
 static const Algorithm algorithms[] = {
     {"winograd", is_plain_3x3, wins_winograd, aq_choose_winograd_blocks},
     {"blas", is_plain_product, nowhere, aq_choose_blas_blocks},
+    {"gemm_bf16x6", can_split, wins_split, aq_choose_split_blocks},
     {"gemm", always, always, aq_choose_gemm_blocks},
 };
 

@@ -26,7 +26,8 @@
 #include <string.h>
 
 enum {
-    TERMS = 256, /* of one pass over k */
+    TERMS = 256,       /* of one pass over k, */
+    SPLIT_TERMS = 512, /* where operands are split */
     MOST_SLICES = 16,
     TASK_OPERATIONS = 100000,
     THREADS = 4, /* assumed at most, whatever there will be */
@@ -39,6 +40,8 @@ typedef struct Shape {
     int64_t tile, tiles;  /* rows that are not divided, such along m */
     int64_t taps;         /* that read A once; others copy it for each */
     bool turned;          /* A's rows are terms, and its columns become rows */
+    bool split;           /* its operands are, for the matrix unit */
+    int64_t terms;        /* of one pass over k */
     double of_a, of_b;    /* traffic: over C, over R */
     double evaluation[2]; /* of all elements of A, of B, once */
 } Shape;
@@ -101,7 +104,8 @@ static void set_traffic(const AqContractFacts *f, Shape *s)
     s->of_b = s->turned ? 18 : strided ? 24 : 5;
 }
 
-static Shape shape_of(const AqContractFacts *f, int64_t tile_rows)
+static Shape shape_of(const AqContractFacts *f, int64_t tile_rows,
+                      int64_t turned_rows)
 {
     Shape s;
     if (f->op == AQ_OP_matmul) {
@@ -121,19 +125,13 @@ static Shape shape_of(const AqContractFacts *f, int64_t tile_rows)
     }
     set_evaluation(f, &s);
     set_traffic(f, &s);
-    s.tile = s.turned ? AQ_TURNED_ROWS : tile_rows;
+    s.terms = TERMS;
+    s.tile = s.turned ? turned_rows : tile_rows;
     s.tiles = s.taps * aq_ceil_div(s.m / s.taps, s.tile);
     return s;
 }
 
 /* ---- costs ---- */
-
-/* The sums that wait, the strips of B, and some room for A must lie in L2. */
-static bool fits(const AqTarget *target, const Blocks *b)
-{
-    int64_t floats = b->rows * b->columns + TERMS * b->columns;
-    return 4 * floats <= (int64_t)target->l2 * 5 / 8;
-}
 
 static double ends(int64_t tasks, double uneven)
 {
@@ -168,13 +166,21 @@ typedef struct Search {
     double least; /* negative: nothing yet */
 } Search;
 
+/* The sums that wait, the strips of B, and some room for A must lie in L2. */
+static bool fits(const Search *search, const Blocks *b)
+{
+    const AqTarget *target = search->target;
+    bool wait = search->shape->k > b->k || !search->shape->split;
+    int64_t floats = (wait ? b->rows : 0) * b->columns + b->k * b->columns;
+    return 4 * floats <= (int64_t)target->l2 * 5 / 8;
+}
+
 /* Blocks of these rows and columns; slices are of two passes at least. */
 static void try_blocks(Search *search, int64_t rows, int64_t columns)
 {
-    Blocks b = {.rows = rows, .columns = columns, .k = TERMS};
-    if (!fits(search->target, &b) &&
-        (columns > aq_tile_columns(search->target) ||
-         rows > 4 * aq_tile_rows(search->target)))
+    Blocks b = {.rows = rows, .columns = columns, .k = search->shape->terms};
+    if (!fits(search, &b) && (columns > aq_tile_columns(search->target) ||
+                              rows > 4 * search->shape->tile))
         return;
     int64_t slices = AQ_MIN(search->shape->k / (2 * TERMS), MOST_SLICES);
     for (b.slices = 1; b.slices <= AQ_MAX(slices, 1); b.slices *= 2) {
@@ -193,7 +199,7 @@ static Blocks cheapest(const Shape *s, const AqTarget *target)
     int64_t tiles = s->tiles, strips = AQ_MAX(aq_ceil_div(s->n, columns), 1);
     Search search = {.shape = s,
                      .target = target,
-                     .best = {rows, columns, TERMS, 1},
+                     .best = {rows, columns, s->terms, 1},
                      .least = -1};
     /* every height once: of large images there are millions of tiles */
     for (int64_t high = tiles;;) {
@@ -206,18 +212,36 @@ static Blocks cheapest(const Shape *s, const AqTarget *target)
     return search.best;
 }
 
-int aq_choose_gemm_blocks(const AqContractFacts *facts, const AqTarget *target,
-                          int64_t *blocks, int64_t *most)
+static int choose(const Shape *shape, const AqTarget *target, int64_t *blocks,
+                  int64_t *most)
 {
-    Shape shape = shape_of(facts, aq_tile_rows(target));
-    Blocks b = cheapest(&shape, target);
-    int64_t columns = AQ_MAX(aq_round_up(shape.n, aq_tile_columns(target)), 1);
+    Blocks b = cheapest(shape, target);
+    int64_t columns = AQ_MAX(aq_round_up(shape->n, aq_tile_columns(target)), 1);
     int64_t numbers[] = {b.rows, b.columns, b.k, b.slices};
-    int64_t largest[] = {AQ_MAX(shape.tiles, 1) * shape.tile, columns, TERMS,
-                         AQ_MAX(aq_ceil_div(shape.k, TERMS), 1)};
+    int64_t largest[] = {AQ_MAX(shape->tiles, 1) * shape->tile, columns,
+                         shape->terms,
+                         AQ_MAX(aq_ceil_div(shape->k, shape->terms), 1)};
     memcpy(blocks, numbers, sizeof numbers);
     memcpy(most, largest, sizeof largest);
     return AQ_COUNT(numbers);
+}
+
+int aq_choose_gemm_blocks(const AqContractFacts *facts, const AqTarget *target,
+                          int64_t *blocks, int64_t *most)
+{
+    Shape shape = shape_of(facts, aq_tile_rows(target), AQ_TURNED_ROWS);
+    return choose(&shape, target, blocks, most);
+}
+
+int aq_choose_split_blocks(const AqContractFacts *facts, const AqTarget *target,
+                           int64_t *blocks, int64_t *most)
+{
+    Shape shape = shape_of(facts, AQ_SPLIT_ROWS, (int64_t)2 * AQ_SPLIT_ROWS);
+    shape.split = true;
+    shape.terms = SPLIT_TERMS;
+    shape.of_a *= 5.0 / 2;
+    shape.of_b *= 4;
+    return choose(&shape, target, blocks, most);
 }
 
 /* ---- blas ---- */
@@ -228,7 +252,7 @@ int aq_choose_blas_blocks(const AqContractFacts *facts, const AqTarget *target,
                           int64_t *blocks, int64_t *most)
 {
     enum { TASKS = 8, LEAST = 64, MOST = 1 << 20, LINE = 16 };
-    Shape s = shape_of(facts, aq_tile_rows(target));
+    Shape s = shape_of(facts, aq_tile_rows(target), AQ_TURNED_ROWS);
     int64_t size[] = {s.m, AQ_MAX(s.n, 1)};
     int longer = size[1] > size[0];
     int64_t pieces = aq_ceil_div(TASKS, s.products);

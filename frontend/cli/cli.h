@@ -76,7 +76,8 @@ int aq_cli_choice(AqCli *cli, const char *option, int otherwise,
     {"threads", "N", "threads (default: all processors)"},                     \
         {"memory", "SIZE",                                                     \
          "budget, such as 8G: parts are computed twice to keep it"},           \
-        {"level", "3|4", "force AVX2 (3) or AVX-512 (4)"},                     \
+        {"level", "3|4|5",                                                     \
+         "force AVX2 (3), AVX-512 (4), or AMX (5), never taken by itself"},    \
         {"algorithm", "NAME",                                                  \
          "force it on every contraction that it suits (for debugging)"},       \
         AQ_CLI_PASS_OPTIONS

@@ -98,7 +98,8 @@ AqStatus aq_cli_session(AqCli *cli, AqSession *session)
     *session =
         (AqSession){.threads = (int)aq_cli_int(cli, "threads", 0, 1, 256),
                     .memory_limit = aq_cli_bytes(cli, "memory"),
-                    .level = (int)aq_cli_int(cli, "level", 0, 3, 4),
+                    .level = (int)aq_cli_int(cli, "level", 0, AQ_FIRST_LEVEL,
+                                             AQ_LAST_LEVEL),
                     .compile = {.no_cache = aq_cli_given(cli, "no-cache")},
                     .stop = &stop_requested};
     if (!aq_cli_passes(cli, &session->passes) && !cli->error.status)

@@ -13,7 +13,7 @@ static const AqCliOption options[] = {
     {"batch", "N", "pictures a step (default 8)"},
     {"classes", "N", "classes of the pictures (default: none)"},
     {"set", "NAME=VALUE", "an option of the model"},
-    {"level", "3|4", "optimize for AVX2 (3) or AVX-512 (4)"},
+    {"level", "3|4|5", "optimize for AVX2 (3), AVX-512 (4) or AMX (5)"},
     {"algorithm", "NAME", "force it on every contraction that it suits"},
     AQ_CLI_PASS_OPTIONS,
     {"time-out", "SECONDS", "stop dot after this time (default 30)"},
@@ -103,7 +103,8 @@ static AqGraph *optimize(Picture *p, const AqGraph *graph)
     AqTarget target;
     AqPipelineOptions how;
     AqPassContext cx = {.target = &target, .error = &p->cli->error};
-    int level = (int)aq_cli_int(p->cli, "level", 0, 3, 4);
+    int level =
+        (int)aq_cli_int(p->cli, "level", 0, AQ_FIRST_LEVEL, AQ_LAST_LEVEL);
     if (aq_cli_passes(p->cli, &how) || check_dump(p) ||
         aq_cli_check_verified(p->cli, &verified) ||
         aq_target_host(level, &target, cx.error))

@@ -111,13 +111,13 @@ static void run_peak(Pool *p, int thread)
 {
     long rounds = 100000;
     double start = processor_seconds();
-    if (p->level == 4)
+    if (p->level >= 4)
         fma_512(rounds);
     else
         fma_256(rounds);
     double seconds = processor_seconds() - start;
     p->gflops[thread] =
-        24e-9 * (double)rounds * (p->level == 4 ? 16 : 8) / seconds;
+        24e-9 * (double)rounds * (p->level >= 4 ? 16 : 8) / seconds;
 }
 
 /* ---- caches that another kernel has used ---- */

@@ -259,13 +259,13 @@ static double check(const Case *c, int direction, int level,
     return error;
 }
 
-/* The larger error of the levels that this processor has. */
+/* The largest error of the levels that this processor has, from `first` on. */
 static double worst(const Case *c, int direction, const char *algorithm,
-                    const double *exact)
+                    int first, const double *exact)
 {
     AqTarget target;
     double error = 0;
-    for (int level = 3; level <= 4; level++)
+    for (int level = first; level <= AQ_LAST_LEVEL; level++)
         if (aq_target_host(level, &target, NULL) == AQ_OK)
             error = fmax(error, check(c, direction, level, algorithm, exact));
     return error;
@@ -275,12 +275,14 @@ static void check_layer(const Layer *layer)
 {
     Case c = make_case(layer);
     double *u = unfolded(&c), gemm[DIRECTIONS], winograd[DIRECTIONS] = {0};
+    double split[DIRECTIONS] = {0};
     double single = 0;
     for (int d = 0; d < DIRECTIONS; d++) {
         double *exact = exact_of(&c, d, u);
-        gemm[d] = worst(&c, d, "gemm", exact);
+        gemm[d] = worst(&c, d, "gemm", AQ_FIRST_LEVEL, exact);
+        split[d] = worst(&c, d, "gemm_bf16x6", AQ_LAST_LEVEL, exact);
         if (layer->kernel == 3 && layer->stride == 1)
-            winograd[d] = worst(&c, d, "winograd", exact);
+            winograd[d] = worst(&c, d, "winograd", AQ_FIRST_LEVEL, exact);
         if (d == FORWARD) {
             float *y = single_forward(&c, u);
             single = error_of(y, exact, aq_elements(&c.y));
@@ -290,10 +292,11 @@ static void check_layer(const Layer *layer)
     }
     print_message(
         "%4d ->%4d at %2d, kernel %d, stride %d: sgemm %.1e, gemm %.1e "
-        "%.1e %.1e, winograd %.1e %.1e %.1e of the rms\n",
+        "%.1e %.1e, gemm_bf16x6 %.1e %.1e %.1e, winograd %.1e %.1e %.1e of the "
+        "rms\n",
         (int)layer->in, (int)layer->out, (int)layer->size, (int)layer->kernel,
-        (int)layer->stride, single, gemm[0], gemm[1], gemm[2], winograd[0],
-        winograd[1], winograd[2]);
+        (int)layer->stride, single, gemm[0], gemm[1], gemm[2], split[0],
+        split[1], split[2], winograd[0], winograd[1], winograd[2]);
     free(u);
     free_case(&c);
 }

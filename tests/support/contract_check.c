@@ -23,6 +23,7 @@ static const struct {
     double factor;
 } errors[] = {
     {"gemm", 6},
+    {"gemm_bf16x6", 6},
     {"blas", 6},
     {"winograd", 60}, /* factors up to 8 * 8, and differences */
 };
@@ -248,7 +249,7 @@ static void check_algorithm(const AqSuite *s, const AqTarget *target,
 
 void aq_suite_check(AqSuite *s)
 {
-    for (int level = 3; level <= 4; level++) {
+    for (int level = AQ_FIRST_LEVEL; level <= AQ_LAST_LEVEL; level++) {
         AqTarget target;
         if (aq_target_host(level, &target, NULL))
             continue; /* this processor has less */

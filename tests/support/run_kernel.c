@@ -300,7 +300,7 @@ double aq_test_run_kernel_at(const AqKernelCase *test, int level)
 void aq_test_run_kernel(const AqKernelCase *test)
 {
     AqTarget target;
-    for (int level = 3; level <= 4; level++)
+    for (int level = AQ_FIRST_LEVEL; level <= AQ_LAST_LEVEL; level++)
         if (aq_target_host(level, &target, NULL) == AQ_OK)
             aq_test_run_kernel_at(test, level);
 }
