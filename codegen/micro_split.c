@@ -80,6 +80,18 @@ static void instruction(AqEmit *e, const char *name, LLVMValueRef *args,
     aq_intrinsic(e, name, NULL, 0, args, count);
 }
 
+/* With another program on the core's other hyperthread the unit is twice as
+ * slow where its instructions stand close to each other: see README.md. */
+static void pause(AqEmit *e)
+{
+    static const char nops[] = "nop\nnop\nnop\nnop\nnop\nnop\nnop\nnop";
+    LLVMTypeRef type = LLVMFunctionType(e->nothing, NULL, 0, false);
+    LLVMValueRef code =
+        LLVMGetInlineAsm(type, (char *)nops, sizeof nops - 1, (char *)"", 0,
+                         true, false, LLVMInlineAsmDialectATT, false);
+    LLVMBuildCall2(e->builder, type, code, NULL, 0, "");
+}
+
 static void move(AqEmit *e, const char *name, int tile, LLVMValueRef at,
                  int64_t stride)
 {
@@ -90,12 +102,14 @@ static void move(AqEmit *e, const char *name, int tile, LLVMValueRef at,
 static void load(AqEmit *e, int tile, LLVMValueRef at, int64_t stride)
 {
     move(e, "llvm.x86.tileloadd64", tile, at, stride);
+    pause(e);
 }
 
 static void multiply(AqEmit *e, int sum, int a, int b)
 {
     LLVMValueRef args[] = {number(e, sum), number(e, a), number(e, b)};
     instruction(e, "llvm.x86.tdpbf16ps", args, AQ_COUNT(args));
+    pause(e);
 }
 
 /* ---- sums ---- */

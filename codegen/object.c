@@ -40,6 +40,7 @@ static void initialise_llvm(void)
     LLVMInitializeX86Target();
     LLVMInitializeX86TargetMC();
     LLVMInitializeX86AsmPrinter();
+    LLVMInitializeX86AsmParser(); /* of inline assembly */
 }
 
 void aq_object_identity(const AqTarget *target, AqText *text)
