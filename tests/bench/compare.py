@@ -2,7 +2,7 @@
 """Ours beside PyTorch (and JAX): the same networks, the same steps, on this machine in turn.
 
     python3 compare.py PROGRAM [--rows nano,tiny,ddpm-cifar,dit-s2,sample] [--modes eager,channels-last,compile,bf16]
-                       [--rounds 3] [--steps 5] [--threads 2] [--level 3|4] [--no-jax]
+                       [--rounds 3] [--steps 5] [--threads 2] [--level 3|4|5] [--no-jax]
 
 PROGRAM is the built `aquatint`.  Rows: a full training step (noise, q_sample, forward, loss, backward, clipping, AdamW,
 EMA) of the DDPM UNet in three sizes and of DiT-S/2, at batch 8; `sample`: 16 pictures of ddpm-cifar by 50 steps of DDIM.
@@ -202,7 +202,7 @@ def main():
     ap.add_argument("--steps", type=int, default=5, help="timed in each process")
     ap.add_argument("--sample-steps", type=int, default=SAMPLE_STEPS)
     ap.add_argument("--threads", type=int, default=2)
-    ap.add_argument("--level", type=int, choices=[3, 4], help="3: all sides held to AVX2 (4 is for ours alone)")
+    ap.add_argument("--level", type=int, choices=[3, 4, 5], help="3: all sides held to AVX2 (4, 5: ours alone)")
     ap.add_argument("--no-jax", dest="jax", action="store_false", help="leave its column out")
     a = ap.parse_args()
     if a.jax and importlib.util.find_spec("jax") is None:
