@@ -26,6 +26,12 @@ void aq_philox(const uint32_t counter[4], const uint32_t key[2],
     out[0] = x0, out[1] = x1, out[2] = x2, out[3] = x3;
 }
 
+void aq_philox_key(uint64_t seed, uint32_t key[2])
+{
+    key[0] = (uint32_t)seed;
+    key[1] = (uint32_t)(seed >> 32);
+}
+
 /* In the open interval (0, 1), so its logarithm is finite. */
 static double unit(uint32_t word)
 {

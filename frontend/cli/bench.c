@@ -67,15 +67,15 @@ static AqStatus make_program(Bench *b, AqGraph *graph,
 {
     AqError *error = &b->cli->error;
     AqStart start = {.params = aq_params(graph),
-                     .key = {1, 2},
                      .memory = b->memory,
-                     .pool = b->pool};
+                     .pool = b->pool,
+                     .memory_limit = settings->memory_limit};
     if (!start.params)
         return aq_no_memory(error, sizeof *start.params);
     b->parameters = start.params->trained;
-    aq_start_begin(&start, graph, settings->memory_limit);
+    aq_start_begin(&start, graph);
     b->program = aq_compiled_new(graph, b->memory, b->pool, settings, error);
-    aq_start_end(&start);
+    aq_start_end(&start, b->program != NULL);
     return error->status;
 }
 
