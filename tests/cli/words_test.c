@@ -272,7 +272,7 @@ static void test_data(void **state)
     const Mistake mistakes[] = {
         {TRAIN SMALL " --data nowhere", 1,
          "nowhere: is no folder of pictures; the data can be a folder with PNG "
-         "or JPEG files, emoji, or emoji:smileys"},
+         "or JPEG files, emoji, emoji:smileys, or points:moons"},
         {TRAIN SMALL " --data empty", 1,
          "empty: no picture in it or below it: files are taken that end in "
          ".png, .jpg or .jpeg"},
@@ -285,7 +285,11 @@ static void test_data(void **state)
         {"train mlp2d --out run --steps 2 --data points:moons.csv --labels", 1,
          "--labels: points:moons.csv has no classes"},
         {"train mlp2d --out run --steps 2 --data points:mons", 1,
-         "points:mons: "},
+         "points:mons: no points and no file have this name (did you mean "
+         "points:moons?); "},
+        {TRAIN SMALL " --data emjoi:smileys", 1,
+         "emjoi:smileys: is no folder of pictures (did you mean "
+         "emoji:smileys?); "},
         {"train mlp2d --out run --steps 2 --data points:moons --size 8", 1,
          "--size is for pictures, and points:moons are points: leave it out"},
         {TRAIN SMALL " --data emoji:nothing", 1,
