@@ -156,7 +156,7 @@ typedef struct AqMetricsRow {
 AqMetrics *aq_metrics_open(const char *folder, int64_t step, AqError *error);
 AqStatus aq_metrics_add(AqMetrics *metrics, const AqMetricsRow *row,
                         AqError *error); /* in the file when it returns */
-/* Draws folder/loss.svg of all rows. */
+/* Draws folder/loss.svg of all rows, if there are any. */
 AqStatus aq_metrics_plot(const AqMetrics *metrics, AqError *error);
 void aq_metrics_close(AqMetrics *metrics);
 
