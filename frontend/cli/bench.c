@@ -39,6 +39,9 @@ static AqStatus read_options(Bench *b)
     aq_cli_step_open(cli, &b->step);
     b->step.task.batch = (int)aq_cli_int(cli, "batch", 8, 1, 65536);
     b->steps = (int)aq_cli_int(cli, "steps", 5, 1, 10000);
+    if (aq_cli_given(cli, "json") && aq_cli_given(cli, "kernels"))
+        aq_fail(&cli->error, AQ_BAD_INPUT,
+                "--json is one line, and --kernels is a table: leave one out");
     return cli->error.status;
 }
 
