@@ -194,7 +194,7 @@ static void test_values(void **state)
          "leave it out"},
         {TRAIN SMILEYS "--memory lots", 1,
          "--memory lots: not a size (such as 300M or 8G)"},
-        {TRAIN SMILEYS "--level 5", 1, "--level 5: must lie between 3 and 4"},
+        {TRAIN SMILEYS "--level 6", 1, "--level 6: must lie between 3 and 5"},
         {TRAIN SMILEYS "--algorithm fft", 1,
          "--algorithm fft: must be one of winograd, blas, gemm"},
         {TRAIN SMILEYS "--tune --algorithm gemm", 1,
