@@ -221,7 +221,9 @@ static int64_t bytes_of_values(const AqGraph *graph)
 }
 
 /* What cannot fit is refused before pictures are drawn or decoded, which may
- * take long.  (Where choices are measured, the plan is not known yet.) */
+ * take long.  (Where choices are measured, the plan is not known yet.)  A
+ * budget is then planned for a second time, without what the data turned out to
+ * take: a second of a start, which is less than decoding in vain. */
 static AqStatus refuse_what_cannot_fit(AqTrain *t)
 {
     int64_t limit = t->session->memory_limit;
