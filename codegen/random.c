@@ -1,9 +1,8 @@
 /* Random numbers as ir/philox.c defines them: a counter gives four. */
 #include "codegen/expr.h"
+#include "ir/philox.h"
 
 #include <math.h>
-
-enum { ROUNDS = 10 };
 
 /* The high word of the product of unsigned words. */
 static LLVMValueRef high_word(AqEmit *e, LLVMValueRef a, uint32_t factor)
@@ -34,19 +33,19 @@ static LLVMValueRef xor3(AqEmit *e, LLVMValueRef a, LLVMValueRef b,
 static void philox(AqEmit *e, LLVMValueRef *x, LLVMValueRef *key)
 {
     LLVMTypeRef type = LLVMTypeOf(x[0]);
-    for (int round = 0; round < ROUNDS; round++) {
-        LLVMValueRef a_high = high_word(e, x[0], 0xD2511F53u);
-        LLVMValueRef b_high = high_word(e, x[2], 0xCD9E8D57u);
-        LLVMValueRef a_low = low_word(e, x[0], 0xD2511F53u);
-        LLVMValueRef b_low = low_word(e, x[2], 0xCD9E8D57u);
+    for (int round = 0; round < AQ_PHILOX_ROUNDS; round++) {
+        LLVMValueRef a_high = high_word(e, x[0], AQ_PHILOX_A);
+        LLVMValueRef b_high = high_word(e, x[2], AQ_PHILOX_B);
+        LLVMValueRef a_low = low_word(e, x[0], AQ_PHILOX_A);
+        LLVMValueRef b_low = low_word(e, x[2], AQ_PHILOX_B);
         x[0] = xor3(e, b_high, x[1], key[0]);
         x[1] = b_low;
         x[2] = xor3(e, a_high, x[3], key[1]);
         x[3] = a_low;
         key[0] = LLVMBuildAdd(e->builder, key[0],
-                              aq_int_of(e, type, 0x9E3779B9), "");
+                              aq_int_of(e, type, AQ_PHILOX_KEY0), "");
         key[1] = LLVMBuildAdd(e->builder, key[1],
-                              aq_int_of(e, type, 0xBB67AE85), "");
+                              aq_int_of(e, type, AQ_PHILOX_KEY1), "");
     }
 }
 

@@ -316,6 +316,7 @@ AqStatus aq_compare_graphs(const AqGraph *before, const AqGraph *after,
 /* Philox4x32-10 of Salmon et al. 2011. */
 void aq_philox(const uint32_t counter[4], const uint32_t key[2],
                uint32_t out[4]);
+void aq_philox_key(uint64_t seed, uint32_t key[2]);
 /* What `random` gives at one element, in double. */
 double aq_random_normal(const uint32_t key[2], uint32_t step, uint32_t stream,
                         uint32_t sample, uint32_t element);

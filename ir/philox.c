@@ -2,28 +2,34 @@
  *
  * J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as
  * 1, 2, 3", SC 2011.  The counter is (element / 4, sample, stream, step). */
+#include "ir/philox.h"
+
 #include "ir/ir.h"
 
 #include <math.h>
-
-enum { ROUNDS = 10 };
 
 void aq_philox(const uint32_t counter[4], const uint32_t key[2],
                uint32_t out[4])
 {
     uint32_t x0 = counter[0], x1 = counter[1], x2 = counter[2], x3 = counter[3];
     uint32_t k0 = key[0], k1 = key[1];
-    for (int round = 0; round < ROUNDS; round++) {
-        uint64_t a = (uint64_t)0xD2511F53u * x0;
-        uint64_t b = (uint64_t)0xCD9E8D57u * x2;
+    for (int round = 0; round < AQ_PHILOX_ROUNDS; round++) {
+        uint64_t a = (uint64_t)AQ_PHILOX_A * x0;
+        uint64_t b = (uint64_t)AQ_PHILOX_B * x2;
         x0 = (uint32_t)(b >> 32) ^ x1 ^ k0;
         x1 = (uint32_t)b;
         x2 = (uint32_t)(a >> 32) ^ x3 ^ k1;
         x3 = (uint32_t)a;
-        k0 += 0x9E3779B9u; /* golden ratio */
-        k1 += 0xBB67AE85u; /* sqrt 3 - 1 */
+        k0 += AQ_PHILOX_KEY0;
+        k1 += AQ_PHILOX_KEY1;
     }
     out[0] = x0, out[1] = x1, out[2] = x2, out[3] = x3;
+}
+
+void aq_philox_key(uint64_t seed, uint32_t key[2])
+{
+    key[0] = (uint32_t)seed;
+    key[1] = (uint32_t)(seed >> 32);
 }
 
 /* In the open interval (0, 1), so its logarithm is finite. */

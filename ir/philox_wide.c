@@ -2,11 +2,13 @@
  *
  * Four counters lie in the 64-bit lanes of a register, a word in the lower half
  * of each; what stands in the upper half is never looked at. */
+#include "ir/philox.h"
+
 #include "ir/ir.h"
 
 #include <immintrin.h>
 
-enum { ROUNDS = 10, BLOCKS = 4 };
+enum { BLOCKS = 4 };
 
 typedef struct Words {
     __m256i x[4];
@@ -18,15 +20,15 @@ __attribute__((target("avx2"))) static Words words_at(const uint32_t key[2],
                                                       uint32_t sample,
                                                       uint32_t block)
 {
-    const __m256i m0 = _mm256_set1_epi64x(0xD2511F53);
-    const __m256i m1 = _mm256_set1_epi64x(0xCD9E8D57);
+    const __m256i m0 = _mm256_set1_epi64x(AQ_PHILOX_A);
+    const __m256i m1 = _mm256_set1_epi64x(AQ_PHILOX_B);
     __m256i k0 = _mm256_set1_epi32((int)key[0]);
     __m256i k1 = _mm256_set1_epi32((int)key[1]);
     Words w = {{_mm256_add_epi32(_mm256_set1_epi32((int)block),
                                  _mm256_set_epi64x(3, 2, 1, 0)),
                 _mm256_set1_epi32((int)sample), _mm256_set1_epi32((int)stream),
                 _mm256_setzero_si256()}};
-    for (int round = 0; round < ROUNDS; round++) {
+    for (int round = 0; round < AQ_PHILOX_ROUNDS; round++) {
         __m256i a = _mm256_mul_epu32(m0, w.x[0]);
         __m256i b = _mm256_mul_epu32(m1, w.x[2]);
         __m256i high_a = _mm256_srli_epi64(a, 32);
@@ -35,8 +37,8 @@ __attribute__((target("avx2"))) static Words words_at(const uint32_t key[2],
         w.x[1] = b;
         w.x[2] = _mm256_xor_si256(_mm256_xor_si256(high_a, w.x[3]), k1);
         w.x[3] = a;
-        k0 = _mm256_add_epi32(k0, _mm256_set1_epi32((int)0x9E3779B9));
-        k1 = _mm256_add_epi32(k1, _mm256_set1_epi32((int)0xBB67AE85));
+        k0 = _mm256_add_epi32(k0, _mm256_set1_epi32((int)AQ_PHILOX_KEY0));
+        k1 = _mm256_add_epi32(k1, _mm256_set1_epi32((int)AQ_PHILOX_KEY1));
     }
     return w;
 }

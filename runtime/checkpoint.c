@@ -24,7 +24,7 @@ enum { SEAL_DIGITS = 32, SEAL_FROM_END = SEAL_DIGITS + 3 };
 static const char unsealed[] = "00000000000000000000000000000000";
 
 /* Flat arrays beside weights and ema; an optimizer has those it needs. */
-static const char *const optimizer_states[] = {"m", "v", "g"};
+static const char *const optimizer_states[] = {"m", "v", "a"};
 
 typedef struct Part {
     const char *file;          /* "weights.safetensors" */

@@ -241,17 +241,51 @@ static AqStatus read_list(Reader *r, char *text, AqError *error)
     return AQ_OK;
 }
 
+/* Makes the text small words, each ended by a zero; gives how many there are.
+ */
+static int to_words(AqText *text, const char **words, int most)
+{
+    int count = 0;
+    for (size_t i = 0; i < text->length; i++) {
+        char *at = text->data + i;
+        bool first = i == 0 || !at[-1];
+        *at =
+            isalpha((unsigned char)*at) ? (char)tolower((unsigned char)*at) : 0;
+        if (*at && first && count < most)
+            words[count++] = at;
+    }
+    return count;
+}
+
+/* The word of a group's name that the filter may have meant, in `text`. */
+static const char *nearest_word(const Reader *r, AqText *text)
+{
+    enum { MOST = 4 * GROUPS };
+    const char *words[MOST];
+    char wanted[64];
+    snprintf(wanted, sizeof wanted, "%.*s", (int)r->filter_length, r->filter);
+    for (char *at = wanted; *at; at++)
+        *at = (char)tolower((unsigned char)*at);
+    for (int i = 0; i < r->group_count; i++)
+        aq_text_printf(text, "%s ", r->groups[i]);
+    int count = text->failed ? 0 : to_words(text, words, MOST);
+    return aq_nearest(wanted, words, count);
+}
+
 static AqStatus no_such_group(const Reader *r, AqError *error)
 {
-    AqText names = {0};
+    AqText names = {0}, words = {0};
     for (int i = 0; i < r->group_count; i++)
         aq_text_printf(&names, "%s%s", i ? ", " : "", r->groups[i]);
+    const char *near = nearest_word(r, &words);
     AqStatus status = aq_fail(
         error, AQ_BAD_INPUT,
-        "emoji:%.100s: no group of emoji is called so; there are: %s (one word "
-        "or its beginning is enough, as in emoji:smileys)",
-        r->filter, names.data ? names.data : "none");
+        "emoji:%.100s: no group of emoji is called so%s%s%s; there are: %s "
+        "(one word or its beginning is enough, as in emoji:smileys)",
+        r->filter, near ? " (did you mean emoji:" : "", near ? near : "",
+        near ? "?)" : "", names.data ? names.data : "none");
     aq_text_free(&names);
+    aq_text_free(&words);
     return status;
 }
 

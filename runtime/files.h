@@ -168,7 +168,6 @@ AqStatus aq_image_crop(const AqImage *from, int top, int left, int height,
 /* 1, 3 or 4 channels from any: transparency over white, grey = ITU-R 601. */
 AqStatus aq_image_channels(const AqImage *from, int channels, AqImage *to,
                            AqError *error);
-void aq_image_flip(AqImage *image); /* left and right, in place */
 
 /* emoji.c: pictures from fonts-noto-color-emoji and unicode-data */
 

@@ -250,16 +250,29 @@ static AqStatus read_captions(AqArena *arena, const char *folder,
     return status;
 }
 
+/* What is asked for by word may be misspelt. */
+static AqStatus no_folder(const char *folder, AqError *error)
+{
+    static const char *const words[] = {"emoji", "points"};
+    char word[16];
+    size_t length = strcspn(folder, ":");
+    snprintf(word, sizeof word, "%.*s", (int)length, folder);
+    const char *near = aq_nearest(word, words, AQ_COUNT(words));
+    return aq_fail(error, AQ_BAD_INPUT,
+                   "%.500s: is no folder of pictures%s%s%.100s%s; the data can "
+                   "be a folder with PNG or JPEG files, emoji, emoji:smileys, "
+                   "or points:moons",
+                   folder, near ? " (did you mean " : "", near ? near : "",
+                   near ? folder + length : "", near ? "?)" : "");
+}
+
 AqStatus aq_folder_list(AqArena *arena, const char *folder, AqPictureList *list,
                         AqError *error)
 {
     *list = (AqPictureList){0};
     struct stat st;
     if (stat(folder, &st) != 0 || !S_ISDIR(st.st_mode))
-        return aq_fail(error, AQ_BAD_INPUT,
-                       "%.500s: is no folder of pictures; the data can be a "
-                       "folder with PNG or JPEG files, emoji, or emoji:smileys",
-                       folder);
+        return no_folder(folder, error);
     Scan scan = {.arena = arena, .root = folder, .error = error};
     Above root = {NULL, st.st_dev, st.st_ino, 0};
     AqStatus status = scan_folder(&scan, "", &root);

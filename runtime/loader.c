@@ -29,8 +29,8 @@ static void draw(const AqLoader *loader, uint32_t stream, uint64_t a,
                  uint32_t b, uint32_t out[4])
 {
     uint32_t counter[4] = {b, (uint32_t)a, (uint32_t)(a >> 32), stream};
-    uint32_t key[2] = {(uint32_t)loader->options.seed,
-                       (uint32_t)(loader->options.seed >> 32)};
+    uint32_t key[2];
+    aq_philox_key(loader->options.seed, key);
     aq_philox(counter, key, out);
 }
 

@@ -120,7 +120,7 @@ AqStatus aq_metrics_add(AqMetrics *m, const AqMetricsRow *row, AqError *error)
 
 AqStatus aq_metrics_plot(const AqMetrics *m, AqError *error)
 {
-    if (m->count < 2)
+    if (m->count == 0)
         return AQ_OK;
     double *smooth = malloc((size_t)m->count * sizeof *smooth);
     if (!smooth)

@@ -88,11 +88,11 @@ static double unit(uint32_t word)
     return (word + 0.5) * 0x1p-32;
 }
 
-static void draw_point(const Shape *shape, uint64_t key, int64_t i, double *p)
+static void draw_point(const Shape *shape, const uint32_t key[2], int64_t i,
+                       double *p)
 {
     uint32_t counter[4] = {(uint32_t)i, (uint32_t)(i >> 32), 0, 0}, word[4];
-    aq_philox(counter, (uint32_t[]){(uint32_t)key, (uint32_t)(key >> 32)},
-              word);
+    aq_philox(counter, key, word);
     shape->place(i, unit(word[0]), unit(word[1]), p);
     double radius = shape->noise * sqrt(-2 * log(unit(word[2])));
     p[0] += radius * cos(2 * pi * unit(word[3]));
@@ -111,7 +111,8 @@ static AqStatus make_shape(const Shape *shape, int64_t count, AqTable *table,
     table->values = malloc(bytes);
     if (!table->values)
         return aq_no_memory(error, bytes);
-    uint64_t key = aq_hash64(shape->name, strlen(shape->name));
+    uint32_t key[2];
+    aq_philox_key(aq_hash64(shape->name, strlen(shape->name)), key);
     for (int64_t i = 0; i < count; i++)
         draw_point(shape, key, i, table->values + 2 * i);
     return AQ_OK;

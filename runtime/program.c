@@ -28,7 +28,6 @@ struct AqCompiled {
     int64_t memory_limit; /* for what is new; 0: none was given */
     AqCompiled *room; /* whose arena, and whose scratch, are used; or NULL */
     bool room_arena, room_scratch;
-    double flops;
 };
 
 /* ---- building ---- */
@@ -268,7 +267,6 @@ static AqStatus build(AqCompiled *c, const AqGraph *graph,
                              c->memory_limit > 0 ? room_of_arena : NULL, c};
     AqPassContext cx = {
         .target = &c->target, .budget = &budget, .error = error};
-    c->flops = aq_graph_flops(graph);
     c->graph = aq_optimize(graph, &settings->passes, &cx);
     if (!c->graph)
         return error->status;
@@ -378,9 +376,4 @@ const AqGraph *aq_compiled_graph(const AqCompiled *c)
 const AqCodeStatistics *aq_compiled_code(const AqCompiled *c)
 {
     return aq_code_statistics(c->code);
-}
-
-double aq_compiled_flops(const AqCompiled *c)
-{
-    return c->flops;
 }

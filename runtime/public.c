@@ -2,8 +2,7 @@
  * one value, with errors that stick. */
 #include <aquatint.h>
 
-#include "frontend/dsl/dsl.h"
-#include "runtime/runtime.h"
+#include "runtime/run.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -71,14 +70,6 @@ static AqStatus share_states(AqProgram *p, const AqGraph *graph)
     return p->error.status;
 }
 
-static void start_params(AqProgram *p, const AqParamTable *table, uint64_t seed,
-                         float *weights)
-{
-    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    float *ema = aq_memory_find(p->memory, "ema", NULL);
-    aq_params_start(table, key, aq_pool_threads(p->pool), weights, ema);
-}
-
 /* ---- a program's life ---- */
 
 static AqStatus check_graph(const AqProgramOptions *o, AqError *error)
@@ -123,11 +114,14 @@ static AqStatus build(AqProgram *p, const AqProgramOptions *o)
     if (!p->memory || hash_params(table, &p->params, error) ||
         (o->with && share_states(p, o->graph)))
         return error->status;
-    bool shared = aq_memory_find(p->memory, "weights", NULL) != NULL;
-    float *weights = aq_memory_array(
-        p->memory, "weights", table->floats * (int64_t)sizeof(float), error);
-    if (weights && compile(p, o) == AQ_OK && !shared)
-        start_params(p, table, o->seed, weights);
+    AqStart start = {
+        .params = table, .seed = o->seed, .memory = p->memory, .pool = p->pool};
+    aq_start_begin(&start, o->graph);
+    /* of all parameters, whether or not this graph reads them */
+    if (aq_memory_array(p->memory, "weights",
+                        table->floats * (int64_t)sizeof(float), error))
+        compile(p, o);
+    aq_start_end(&start, !error->status);
     return error->status;
 }
 

@@ -291,17 +291,3 @@ AqStatus aq_image_channels(const AqImage *from, int channels, AqImage *to,
                       channels, to->pixels + i * (size_t)channels);
     return AQ_OK;
 }
-
-void aq_image_flip(AqImage *image)
-{
-    int c = image->channels;
-    for (int y = 0; y < image->height; y++) {
-        uint8_t *row = image->pixels + (size_t)y * image->width * c;
-        for (int a = 0, b = image->width - 1; a < b; a++, b--)
-            for (int j = 0; j < c; j++) {
-                uint8_t kept = row[a * c + j];
-                row[a * c + j] = row[b * c + j];
-                row[b * c + j] = kept;
-            }
-    }
-}

@@ -35,21 +35,22 @@ void aq_model_close(AqModelFile *model);
 
 typedef struct AqStart {
     const AqParamTable *params;
-    uint32_t key[2];
+    uint64_t seed;
     AqMemory *memory;
     AqPool *pool;
+    int64_t memory_limit; /* for what is new; 0: none */
     /* its own: */
     float *weights, *average;
     pthread_t thread;
-    bool drawing;
+    bool had, drawing;
 } AqStart;
 
-/* Before the program of `graph` is made in `memory`, whose budget for what is
- * new is `memory_limit` (0: none).  All of these stay until the end. */
-void aq_start_begin(AqStart *start, const AqGraph *graph, int64_t memory_limit);
-/* After it, whether or not it could be made: weights and "ema", where there are
- * such arrays, have their values. */
-void aq_start_end(AqStart *start);
+/* Before the program of `graph` is made in `memory`; all of these stay until
+ * the end.  Weights that are in `memory` already have their values. */
+void aq_start_begin(AqStart *start, const AqGraph *graph);
+/* After it, also where it could not be made; if it was, weights and "ema",
+ * where there are such arrays, have their values. */
+void aq_start_end(AqStart *start, bool made);
 
 /* ---- loader.c: batches in a fixed order, made ahead on a thread ---- */
 
@@ -155,7 +156,7 @@ typedef struct AqMetricsRow {
 AqMetrics *aq_metrics_open(const char *folder, int64_t step, AqError *error);
 AqStatus aq_metrics_add(AqMetrics *metrics, const AqMetricsRow *row,
                         AqError *error); /* in the file when it returns */
-/* Draws folder/loss.svg of all rows. */
+/* Draws folder/loss.svg of all rows, if there are any. */
 AqStatus aq_metrics_plot(const AqMetrics *metrics, AqError *error);
 void aq_metrics_close(AqMetrics *metrics);
 

@@ -184,7 +184,6 @@ int64_t aq_compiled_limit(int64_t memory_limit);
 /* AQ_NO_MEMORY if more is needed: asked of a program that is planned only (what
  * is compiled was asked). */
 AqStatus aq_compiled_check_memory(const AqCompiled *program, AqError *error);
-double aq_compiled_flops(const AqCompiled *program); /* useful, a run */
 /* Kernel by kernel, for profiles: the graph of kernels, and for each of the
  * plan's steps the seconds that one more run takes. */
 const AqGraph *aq_compiled_graph(const AqCompiled *program);

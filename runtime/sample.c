@@ -110,12 +110,12 @@ int64_t aq_generator_bytes(const AqGenerator *g)
 }
 
 /* Fills an input of the programs, where one of them has it. */
-static void fill(AqGenerator *g, const char *name, const int32_t *values,
-                 int count)
+static void fill(AqGenerator *g, const char *name, const void *values,
+                 size_t bytes)
 {
-    int32_t *array = aq_memory_find(g->memory, name, NULL);
+    void *array = aq_memory_find(g->memory, name, NULL);
     if (array)
-        memcpy(array, values, (size_t)count * sizeof *values);
+        memcpy(array, values, bytes);
 }
 
 static void label_batch(AqGenerator *g, const AqSampleOptions *options,
@@ -137,14 +137,15 @@ static bool generate_batch(AqGenerator *g, const AqSampleOptions *options,
                            int first, const volatile int *stop)
 {
     int32_t *sample = aq_memory_find(g->memory, "sample", NULL);
-    int32_t key[2] = {(int32_t)options->seed, (int32_t)(options->seed >> 32)};
+    uint32_t key[2];
+    aq_philox_key(options->seed, key);
     for (int i = 0; sample && i < g->task.batch; i++)
         sample[i] = first + i;
-    fill(g, "key", key, 2);
+    fill(g, "key", key, sizeof key);
     label_batch(g, options, first);
     aq_compiled_run(g->noise, NULL);
     for (int32_t number = 0; number < g->steps; number++) {
-        fill(g, "number", &number, 1);
+        fill(g, "number", &number, sizeof number);
         if (!aq_repeated_run(g->step, stop))
             return false;
     }

@@ -22,32 +22,41 @@ static bool has_state(const AqGraph *graph, const char *name)
     return false;
 }
 
-static void *draw(void *context)
+static void draw(const AqStart *s, int threads)
 {
-    const AqStart *s = context;
-    aq_params_start(s->params, s->key, 1, s->weights, s->average);
+    uint32_t key[2];
+    aq_philox_key(s->seed, key);
+    aq_params_start(s->params, key, threads, s->weights, s->average);
+}
+
+static void *draw_beside(void *context)
+{
+    draw(context, 1);
     return NULL;
 }
 
-void aq_start_begin(AqStart *s, const AqGraph *graph, int64_t memory_limit)
+void aq_start_begin(AqStart *s, const AqGraph *graph)
 {
     AqError error = {0}; /* what fails here is done, and told, afterwards */
     int64_t bytes = s->params->floats * (int64_t)sizeof(float);
-    if (aq_pool_threads(s->pool) == 1 || bytes < LEAST ||
-        bytes > aq_compiled_limit(memory_limit) / SHARE)
+    s->had = aq_memory_find(s->memory, "weights", NULL) != NULL;
+    if (s->had || aq_pool_threads(s->pool) == 1 || bytes < LEAST ||
+        bytes > aq_compiled_limit(s->memory_limit) / SHARE)
         return;
     s->weights = aq_memory_ahead(s->memory, "weights", bytes, &error);
     if (s->weights && has_state(graph, "ema"))
         s->average = aq_memory_ahead(s->memory, "ema", bytes, &error);
-    s->drawing = !error.status && !pthread_create(&s->thread, NULL, draw, s);
+    s->drawing =
+        !error.status && !pthread_create(&s->thread, NULL, draw_beside, s);
 }
 
-void aq_start_end(AqStart *s)
+void aq_start_end(AqStart *s, bool made)
 {
     if (s->drawing)
         pthread_join(s->thread, NULL);
-    else if ((s->weights = aq_memory_find(s->memory, "weights", NULL)))
-        aq_params_start(s->params, s->key, aq_pool_threads(s->pool), s->weights,
-                        aq_memory_find(s->memory, "ema", NULL));
+    s->weights = aq_memory_find(s->memory, "weights", NULL);
+    s->average = aq_memory_find(s->memory, "ema", NULL);
+    if (made && !s->had && !s->drawing && s->weights)
+        draw(s, aq_pool_threads(s->pool));
     s->drawing = false;
 }

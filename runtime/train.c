@@ -72,8 +72,7 @@ static AqStatus count_skip(AqTrain *t, double loss)
         return AQ_OK;
     return aq_fail(t->error, AQ_BAD_INPUT,
                    "%d steps in a row were not finite: training ends at step "
-                   "%lld, and the last checkpoint stays; try a lower learning "
-                   "rate",
+                   "%lld without a checkpoint of it; try a lower learning rate",
                    MOST_SKIPS, (long long)t->state.step);
 }
 

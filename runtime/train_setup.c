@@ -221,7 +221,9 @@ static int64_t bytes_of_values(const AqGraph *graph)
 }
 
 /* What cannot fit is refused before pictures are drawn or decoded, which may
- * take long.  (Where choices are measured, the plan is not known yet.) */
+ * take long.  (Where choices are measured, the plan is not known yet.)  A
+ * budget is then planned for a second time, without what the data turned out to
+ * take: a second of a start, which is less than decoding in vain. */
 static AqStatus refuse_what_cannot_fit(AqTrain *t)
 {
     int64_t limit = t->session->memory_limit;
@@ -247,18 +249,18 @@ static AqStatus refuse_what_cannot_fit(AqTrain *t)
 static AqStatus make_program(AqTrain *t)
 {
     AqProgramSettings settings = aq_train_settings(t);
-    AqStart start = {
-        .params = t->params,
-        .key = {(uint32_t)t->options->seed, (uint32_t)(t->options->seed >> 32)},
-        .memory = t->memory,
-        .pool = t->pool};
-    aq_start_begin(&start, t->graph, settings.memory_limit);
+    AqStart start = {.params = t->params,
+                     .seed = t->options->seed,
+                     .memory = t->memory,
+                     .pool = t->pool,
+                     .memory_limit = settings.memory_limit};
+    aq_start_begin(&start, t->graph);
     t->program =
         aq_compiled_new(t->graph, t->memory, t->pool, &settings, t->error);
-    aq_start_end(&start);
-    int32_t *key_input = aq_memory_find(t->memory, "key", NULL);
-    if (key_input)
-        memcpy(key_input, start.key, sizeof start.key);
+    aq_start_end(&start, t->program != NULL);
+    uint32_t *key = aq_memory_find(t->memory, "key", NULL);
+    if (key)
+        aq_philox_key(t->options->seed, key);
     return t->error->status;
 }
 

@@ -44,8 +44,12 @@ static AqStatus refused(AqCli *cli, const char *word)
 
 static AqStatus take(AqCli *cli, int option, const char *value)
 {
+    const char *name = cli->command->options[option].name;
+    if (value && !*value)
+        return aq_fail(&cli->error, AQ_BAD_INPUT, "option --%s needs a value",
+                       name);
     cli->value[option] = value ? value : "";
-    if (strcmp(cli->command->options[option].name, "set"))
+    if (strcmp(name, "set"))
         return AQ_OK;
     if (cli->n_sets == AQ_CLI_MOST_WORDS)
         return aq_fail(&cli->error, AQ_BAD_INPUT, "more than %d times --set",
@@ -90,6 +94,9 @@ AqStatus aq_cli_parse(AqCli *cli, const AqCliCommand *command, int argc,
     for (; optind < argc; optind++) {
         if (cli->n_words == AQ_CLI_MOST_WORDS)
             return aq_fail(&cli->error, AQ_BAD_INPUT, "too many words");
+        if (!*argv[optind])
+            return aq_fail(&cli->error, AQ_BAD_INPUT,
+                           "one of the words is empty");
         cli->words[cli->n_words++] = argv[optind];
     }
     return AQ_OK;
@@ -155,10 +162,10 @@ int64_t aq_cli_int(AqCli *cli, const char *option, int64_t otherwise,
     char *end;
     errno = 0;
     long long value = strtoll(text, &end, 10);
-    if (errno || end == text || *end)
+    if (end == text || *end)
         aq_fail(&cli->error, AQ_BAD_INPUT, "--%s %s: not a whole number",
                 option, text);
-    else if (value < min || value > max)
+    else if (errno || value < min || value > max)
         aq_fail(&cli->error, AQ_BAD_INPUT,
                 "--%s %s: must lie between %lld and %lld", option, text,
                 (long long)min, (long long)max);
@@ -178,7 +185,8 @@ double aq_cli_real(AqCli *cli, const char *option, double otherwise, double min,
                 text);
     else if (value < min || value > max)
         aq_fail(&cli->error, AQ_BAD_INPUT,
-                "--%s %s: must lie between %g and %g", option, text, min, max);
+                "--%s %s: must lie between %.10g and %.10g", option, text, min,
+                max);
     return value;
 }
 

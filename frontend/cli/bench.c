@@ -39,6 +39,9 @@ static AqStatus read_options(Bench *b)
     aq_cli_step_open(cli, &b->step);
     b->step.task.batch = (int)aq_cli_int(cli, "batch", 8, 1, 65536);
     b->steps = (int)aq_cli_int(cli, "steps", 5, 1, 10000);
+    if (aq_cli_given(cli, "json") && aq_cli_given(cli, "kernels"))
+        aq_fail(&cli->error, AQ_BAD_INPUT,
+                "--json is one line, and --kernels is a table: leave one out");
     return cli->error.status;
 }
 
@@ -67,15 +70,15 @@ static AqStatus make_program(Bench *b, AqGraph *graph,
 {
     AqError *error = &b->cli->error;
     AqStart start = {.params = aq_params(graph),
-                     .key = {1, 2},
                      .memory = b->memory,
-                     .pool = b->pool};
+                     .pool = b->pool,
+                     .memory_limit = settings->memory_limit};
     if (!start.params)
         return aq_no_memory(error, sizeof *start.params);
     b->parameters = start.params->trained;
-    aq_start_begin(&start, graph, settings->memory_limit);
+    aq_start_begin(&start, graph);
     b->program = aq_compiled_new(graph, b->memory, b->pool, settings, error);
-    aq_start_end(&start);
+    aq_start_end(&start, b->program != NULL);
     return error->status;
 }
 

@@ -17,24 +17,34 @@ typedef struct SampleBench {
     double seconds, peak;
 } SampleBench;
 
-/* Weights as a run begins with them. */
-static AqStatus start(SampleBench *b)
+/* The sampler's programs, their weights as a run begins with them. */
+static AqStatus make_generator(SampleBench *b, AqGraph *graph)
 {
     AqError *error = &b->cli->error;
-    const uint32_t key[2] = {1, 2};
+    AqStart start = {.params = aq_params(graph),
+                     .memory = b->memory,
+                     .pool = b->pool,
+                     .memory_limit = b->settings.memory_limit};
+    if (!start.params)
+        return aq_no_memory(error, sizeof *start.params);
+    b->parameters = start.params->trained;
+    aq_start_begin(&start, graph);
+    if (aq_memory_array(b->memory, "weights", start.params->floats * 4, error))
+        b->generator = aq_generator_new(b->task, &b->options.sampler, b->memory,
+                                        b->pool, true, &b->settings, error);
+    aq_start_end(&start, b->generator != NULL);
+    return error->status;
+}
+
+static AqStatus compile(SampleBench *b)
+{
+    AqError *error = &b->cli->error;
     AqGraph *graph = aq_forward_graph(b->task, NULL, error);
-    const AqParamTable *params = graph ? aq_params(graph) : NULL;
     AqPoolOptions pool = {.threads = b->session->threads};
-    b->pool = params ? aq_pool_new(&pool, error) : NULL;
+    b->pool = graph ? aq_pool_new(&pool, error) : NULL;
     b->memory = b->pool ? aq_memory_new(error) : NULL;
-    float *weights = b->memory ? aq_memory_array(b->memory, "weights",
-                                                 params->floats * 4, error)
-                               : NULL;
-    if (weights) {
-        aq_params_start(params, key, aq_pool_threads(b->pool), weights, NULL);
-        b->parameters = params->trained;
+    if (b->memory && !make_generator(b, graph))
         b->flops = aq_graph_flops(graph) * b->options.sampler.steps;
-    }
     aq_graph_free(graph);
     return error->status;
 }
@@ -43,10 +53,6 @@ static AqStatus measure(SampleBench *b)
 {
     AqError *error = &b->cli->error;
     const AqTask *t = b->task;
-    b->generator = aq_generator_new(t, &b->options.sampler, b->memory, b->pool,
-                                    true, &b->settings, error);
-    if (!b->generator)
-        return error->status;
     size_t floats = (size_t)t->batch * (size_t)AQ_MAX(t->height, 1) *
                     (size_t)AQ_MAX(t->width, 1) * (size_t)t->channels;
     float *x = malloc(floats * sizeof *x);
@@ -119,7 +125,7 @@ AqStatus aq_cli_bench_sample(AqCli *cli, const AqTask *task,
                                     .sampler = b.options.sampler,
                                     .samples_option = "--batch"};
     if (!cli->error.status && !check_options(cli) &&
-        !aq_cli_check_verified(cli, &verified) && !start(&b) && !measure(&b))
+        !aq_cli_check_verified(cli, &verified) && !compile(&b) && !measure(&b))
         print(&b);
     aq_generator_free(b.generator);
     aq_pool_free(b.pool);

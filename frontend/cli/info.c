@@ -169,18 +169,29 @@ static void run_info(AqCli *cli, const char *path)
     aq_arena_free(arena);
 }
 
-static int info(AqCli *cli)
+static bool is_folder(const char *path)
 {
     struct stat st;
-    if (cli->n_words != 1)
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static int info(AqCli *cli)
+{
+    const char *what = cli->words[0];
+    bool one = cli->n_words == 1, run = one && is_folder(what);
+    bool file = one && aq_cli_ends(what, ".safetensors");
+    if (!one)
         aq_fail(&cli->error, AQ_BAD_INPUT,
                 "give a run's folder, a model or a .safetensors file");
-    else if (aq_cli_ends(cli->words[0], ".safetensors"))
-        file_info(cli, cli->words[0]);
-    else if (stat(cli->words[0], &st) == 0 && S_ISDIR(st.st_mode))
-        run_info(cli, cli->words[0]);
-    else
-        model_info(cli, cli->words[0]);
+    else if (run || file)
+        aq_cli_refuse(cli, options, AQ_COUNT(options),
+                      "is for a model: leave it out");
+    if (!cli->error.status && file)
+        file_info(cli, what);
+    else if (!cli->error.status && run)
+        run_info(cli, what);
+    else if (!cli->error.status)
+        model_info(cli, what);
     return aq_cli_fail(cli);
 }
 

@@ -90,7 +90,7 @@ static void print_line(const Planning *p, int batch, const AqCompiled *program)
 {
     const AqPlan *plan = aq_compiled_plan(program);
     int64_t needed = aq_compiled_needed(program);
-    int64_t limit = p->step.session.memory_limit;
+    int64_t limit = aq_compiled_limit(p->step.session.memory_limit);
     double seconds = seconds_of(p, program, false);
     double again = seconds_of(p, program, true);
     printf("%6d %9.1f %7.0f %9.1f %9.1f %6.2f %8.4f %8.1f %7.1f%s\n", batch,
@@ -101,7 +101,7 @@ static void print_line(const Planning *p, int batch, const AqCompiled *program)
                ? (double)plan->arena_bytes / (double)plan->live_bytes
                : 1,
            seconds, batch / seconds, 100 * again / (seconds - again),
-           limit > 0 && needed > limit ? "  does not fit" : "");
+           needed > limit ? "  does not fit" : "");
 }
 
 static AqStatus plan_batch(Planning *p, int batch)
@@ -162,7 +162,8 @@ const AqCliCommand aq_cli_plan = {
         "average, inputs), the arena of activations and gradients, scratch.\n"
         "rss adds about what the process takes beside it.  /bound is the\n"
         "arena over what is alive at once.  s/step is an estimate; 'more %'\n"
-        "is what recomputing for --memory adds to a step without it.\n",
+        "is what recomputing for --memory adds to a step without it.  What\n"
+        "does not fit is more than --memory, or than this machine has.\n",
     .options = options,
     .n_options = AQ_COUNT(options),
     .run = plan,

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const AqCliOption options[] = {
@@ -55,10 +56,12 @@ static AqStatus check_place(AqCli *cli, const char *path)
     if (slash)
         slash[slash == folder] = 0; /* "/file" lies in "/" */
     const char *parent = slash ? folder : ".";
-    if (access(parent, W_OK | X_OK) == 0)
+    struct stat st;
+    bool is_folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    if (!is_folder && access(parent, W_OK | X_OK) == 0)
         return AQ_OK;
     return aq_fail(&cli->error, AQ_IO, "%s: cannot write: %s", path,
-                   strerror(errno));
+                   strerror(is_folder ? EISDIR : errno));
 }
 
 /* Before any work: no work is lost on a name. */
@@ -122,6 +125,10 @@ static AqStatus read_options(Sampling *s)
                     .guidance = aq_cli_real(cli, "guidance", 0, 0, 1000)}};
     s->options.batch =
         (int)aq_cli_int(cli, "batch", s->points ? 512 : 16, 1, 4096);
+    if (aq_cli_given(cli, "eta") && kind != AQ_SAMPLER_DDIM)
+        aq_fail(&cli->error, AQ_BAD_INPUT,
+                "--eta is for ddim, and the sampler is %s: leave it out",
+                samplers[kind]);
     if (aq_cli_given(cli, "guidance") && s->run.label_dropout <= 0)
         aq_fail(&cli->error, AQ_BAD_INPUT,
                 "--guidance: the run was not trained with --labels and "
@@ -136,17 +143,8 @@ static AqStatus open_model(Sampling *s)
     aq_path(path, "%s/model.c", s->cli->words[0]);
     if (aq_model_open(path, NULL, &s->model, error))
         return error->status;
-    const AqRunOptions *r = &s->run;
-    s->task = (AqTask){.model = s->model.info,
-                       .settings = r->settings,
-                       .n_settings = r->n_settings,
-                       .batch = AQ_MIN(s->options.batch, s->options.count),
-                       .height = r->height,
-                       .width = r->width,
-                       .channels = r->channels,
-                       .classes = r->classes,
-                       .label_dropout = r->label_dropout,
-                       .process = r->process};
+    s->task = aq_run_task(&s->run, s->model.info,
+                          AQ_MIN(s->options.batch, s->options.count));
     s->graph = aq_forward_graph(&s->task, NULL, error);
     return error->status;
 }

@@ -46,8 +46,8 @@ static const AqCliOption options[] = {
 
 static double seconds_of(AqCli *cli)
 {
-    return 60 * aq_cli_real(cli, "minutes", 0, 0, 1e6) +
-           3600 * aq_cli_real(cli, "hours", 0, 0, 1e5);
+    return 60 * aq_cli_real(cli, "minutes", 0, 1e-4, 1e6) +
+           3600 * aq_cli_real(cli, "hours", 0, 1e-6, 1e5);
 }
 
 /* The classes are only known once the data is open. */

@@ -662,7 +662,7 @@ typedef struct AqOptimizer {
 } AqOptimizer;
 
 /* One step down the gradient of `loss` for all parameters of the graph.  Reads
- * and updates the states weights, m, v, g, ema (f32, flat; those that the
+ * and updates the states weights, m, v, a, ema (f32, flat; those that the
  * optimizer needs), step and updates (i32 scalars).  Outputs loss,
  * gradient_norm, learning_rate (f32 scalars) and skipped (i32): where loss or
  * norm is not finite, nothing changes but `step`. */

@@ -156,9 +156,9 @@ double aq_option_real_(AqPlace at, AqOptionReal a)
     bool good = !given || read_real(given, &value);
     if (good && bounded)
         good = value >= a.min && value <= a.max;
-    snprintf(usual, sizeof(usual), "%.17g", a.otherwise);
-    if (strtod(usual, NULL) == a.otherwise)
-        snprintf(usual, sizeof(usual), "%g", a.otherwise);
+    snprintf(usual, sizeof(usual), "%g", a.otherwise);
+    if (strtod(usual, NULL) != a.otherwise)
+        snprintf(usual, sizeof(usual), "%.17g", a.otherwise);
     snprintf(now, sizeof(now), "%s", given ? given : usual);
     if (!good) {
         wrong(at, a.model, a.name, given ? given : usual, "a number", range);

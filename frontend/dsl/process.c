@@ -112,8 +112,7 @@ static double noise_level(const AqProcess *p, double abar)
     return sqrt(1 - abar);
 }
 
-/* min(SNR, gamma) over SNR, SNR + 1 or 1; SNR = abar / (1 - abar), and both
- * sides are multiplied by 1 - abar. */
+/* min(SNR, gamma) over SNR, SNR + 1 or 1, where SNR = abar / (1 - abar) */
 static double weight(const AqProcess *p, double abar)
 {
     double snr = abar / (1 - abar);

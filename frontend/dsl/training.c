@@ -207,6 +207,11 @@ AqGraph *aq_training_graph(const AqTask *task, const AqOptimizer *optimizer,
         return NULL;
     AqTensor step = aq_state(b.graph, "step", AQ_SCALAR, .integer = true);
     AqTensor loss = loss_of_batch(&b, step, true);
+    const AqParamTable *params = aq_params(b.graph);
+    if (!aq_graph_error(b.graph) && params && params->count == 0)
+        aq_complain((AqPlace){task->model->file, 1, ""}, b.graph,
+                    "model %s has no parameters: there is nothing to train",
+                    task->model->name);
     aq_minimize(loss, *optimizer);
     return finish(&b, options, error);
 }

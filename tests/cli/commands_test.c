@@ -147,6 +147,9 @@ static void test_bench(void **state)
     (void)state;
     aq_expect(0, "per s", "plan ddpm_unet " SMALL " --memory 1M");
     aq_expect(0, "does not fit", "plan ddpm_unet " SMALL " --memory 1M");
+    aq_expect(0, "does not fit\n", "plan ddpm_unet --batch 65536");
+    aq_expect(1, "--json is one line, and --kernels is a table: leave one out",
+              "bench mlp2d --json --kernels");
     aq_expect(0, "GFLOP/s", "bench ddpm_unet " SMALL " --steps 2 --kernels");
     assert_non_null(strstr(aq_printed(), "conv2d f32["));
     check_kernels(aq_printed());

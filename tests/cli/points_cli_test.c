@@ -249,7 +249,14 @@ static void test_mistakes(void **state)
          "--out a.png: points are written as .csv, a table, or .svg, a "
          "picture\n"},
         {"sample moons --nearest a.png", "--nearest is for pictures"},
+        {"sample moons --out folder.svg",
+         "folder.svg: cannot write: Is a directory\n"},
+        {"sample moons --sampler ddpm --eta 0",
+         "--eta is for ddim, and the sampler is ddpm: leave it out\n"},
+        {"info moons --tensors", "--tensors is for a model: leave it out\n"},
+        {"info w.safetensors --size 8", "--size is for a model: leave it out"},
     };
+    aq_shell("mkdir folder.svg");
     for (int i = 0; i < AQ_COUNT(cases); i++)
         aq_expect(1, cases[i][1], "%s", cases[i][0]);
 }

@@ -2,13 +2,13 @@
  * prologues and epilogues differ, not as many as there are kernels. */
 #include "codegen/codegen.h"
 #include "tests/support/bench.h"
+#include "tests/support/folder.h"
 #include "tests/support/models.h"
 
 #include <dirent.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -115,53 +115,64 @@ static void test_sizes_are_shared(void **state)
     assert_true(compiled((Product[]){small, ragged}, 2) > alone);
 }
 
-static void make_folder(char *folder)
+/* ---- what is left in folders ---- */
+
+/* Reads FOLDER/NAME; free the text. */
+static char *read_file(const char *folder, const char *name, size_t *bytes)
 {
-    strcpy(folder, "/tmp/aquatint-share-XXXXXX");
-    assert_non_null(mkdtemp(folder));
+    char path[600], *text;
+    AqError error = {0};
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    if (aq_file_read(path, 1 << 24, &text, bytes, &error))
+        fail_msg("%s", error.text);
+    return text;
 }
 
-static void empty_folder(const char *folder)
-{
-    struct dirent **names;
-    int count = scandir(folder, &names, NULL, alphasort);
-    for (int i = 0; i < count; i++) {
-        char path[600];
-        snprintf(path, sizeof path, "%s/%s", folder, names[i]->d_name);
-        unlink(path);
-        free(names[i]);
-    }
-    free(names);
-    rmdir(folder);
-}
+typedef void Check(const char *name, const char *data, size_t bytes,
+                   const void *context);
 
-/* How many files the first folder has; each must be in the second as well. */
-static int same_files(const char *folder, const char *second)
+/* How many files there are whose names end so; each is checked. */
+static int check_files(const char *folder, const char *ending, Check *check,
+                       const void *context)
 {
-    struct dirent **names;
-    int count = scandir(folder, &names, NULL, alphasort), files = 0;
+    struct dirent **entries;
+    int count = scandir(folder, &entries, NULL, alphasort), files = 0;
     for (int i = 0; i < count; i++) {
-        char path[2][600], *data[2];
-        size_t bytes[2];
-        bool entry = names[i]->d_name[0] != '.';
-        for (int k = 0; k < 2 && entry; k++) {
-            snprintf(path[k], sizeof path[k], "%s/%s", k ? second : folder,
-                     names[i]->d_name);
-            assert_int_equal(
-                aq_file_read(path[k], 1 << 20, &data[k], &bytes[k], NULL),
-                AQ_OK);
-        }
-        if (entry) {
-            assert_int_equal(bytes[0], bytes[1]);
-            assert_memory_equal(data[0], data[1], bytes[0]);
-            free(data[0]);
-            free(data[1]);
+        const char *name = entries[i]->d_name;
+        size_t bytes, length = strlen(name), after = strlen(ending);
+        if (*name != '.' && length > after &&
+            !strcmp(name + length - after, ending)) {
+            char *data = read_file(folder, name, &bytes);
+            check(name, data, bytes, context);
+            free(data);
             files++;
         }
-        free(names[i]);
+        free(entries[i]);
     }
-    free(names);
+    free(entries);
     return files;
+}
+
+/* The folder `context` has the same. */
+static void check_same(const char *name, const char *data, size_t bytes,
+                       const void *context)
+{
+    size_t length;
+    char *there = read_file(context, name, &length);
+    assert_int_equal(bytes, length);
+    assert_memory_equal(data, there, bytes);
+    free(there);
+}
+
+/* Assembly defines the function that its file is named after. */
+static void check_label(const char *name, const char *data, size_t bytes,
+                        const void *context)
+{
+    char label[300];
+    (void)context;
+    snprintf(label, sizeof label, "\n%.*s:", (int)strlen(name) - 2, name);
+    if (!memmem(data, bytes, label, strlen(label)))
+        fail_msg("%s does not define%s", name, label);
 }
 
 /* Leaves that differ in sizes alone. */
@@ -172,58 +183,29 @@ static const Product both[] = {{AQ_OP_exp, 64, 96, 128, true},
 static void test_copies_are_the_same(void **state)
 {
     (void)state;
-    char together[64], alone[64];
-    make_folder(together);
+    static const char *const names[] = {"first", "second"};
+    const char *together = aq_test_path("together");
     AqCodeStatistics all = compile(both, 2, together);
     assert_int_equal(all.compiled, all.units - 2);
     for (int i = 0; i < 2; i++) {
-        make_folder(alone);
+        const char *alone = aq_test_path(names[i]);
         AqCodeStatistics one = compile(&both[i], 1, alone);
         assert_int_equal(one.compiled, one.units);
-        assert_int_equal(same_files(alone, together), one.units);
-        empty_folder(alone);
+        assert_int_equal(check_files(alone, "", check_same, together),
+                         one.units);
     }
     assert_int_equal(compile(both, 2, together).compiled, 0);
-    empty_folder(together);
-}
-
-/* How many .s files there are; each defines the function that it is named
- * after. */
-static int named_assembly(const char *folder)
-{
-    struct dirent **names;
-    int count = scandir(folder, &names, NULL, alphasort), files = 0;
-    for (int i = 0; i < count; i++) {
-        char path[600], label[300], *text;
-        size_t bytes, length = strlen(names[i]->d_name);
-        if (length > 2 && !strcmp(names[i]->d_name + length - 2, ".s")) {
-            snprintf(path, sizeof path, "%s/%s", folder, names[i]->d_name);
-            snprintf(label, sizeof label, "\n%.*s:", (int)length - 2,
-                     names[i]->d_name);
-            assert_int_equal(aq_file_read(path, 1 << 24, &text, &bytes, NULL),
-                             AQ_OK);
-            if (!memmem(text, bytes, label, strlen(label)))
-                fail_msg("%s does not define%s", path, label);
-            free(text);
-            files++;
-        }
-        free(names[i]);
-    }
-    free(names);
-    return files;
 }
 
 /* Code that would be shared is written out for every unit. */
 static void test_dumps_of_all(void **state)
 {
     (void)state;
-    char folder[64];
-    make_folder(folder);
+    const char *folder = aq_test_path("dumps");
     AqCodeStatistics s =
         compile_with(both, 2, (AqCompileOptions){.dump_dir = folder});
     assert_int_equal(s.compiled, s.units);
-    assert_int_equal(named_assembly(folder), s.units);
-    empty_folder(folder);
+    assert_int_equal(check_files(folder, ".s", check_label, NULL), s.units);
 }
 
 /* Nothing of a model's step is compiled twice. */
@@ -255,5 +237,6 @@ int main(void)
         cmocka_unit_test(test_dumps_of_all),
         cmocka_unit_test(test_sizes_fit),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, aq_test_make_folder,
+                                  aq_test_remove_folder);
 }

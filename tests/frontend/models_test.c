@@ -219,6 +219,27 @@ static void options_can_be_read_back(void **state)
     aq_graph_free(g);
 }
 
+static AqTensor of_numbers(AqModel *m)
+{
+    aq_option_real(m, "short", 0.1, "");
+    aq_option_real(m, "long", 0.1 + 0x1p-50, "");
+    return m->x;
+}
+
+/* A number is written so that it is read back as itself. */
+static void defaults_keep_their_digits(void **state)
+{
+    (void)state;
+    const AqModelInfo info = {AQ_MODEL_VERSION, "numbers", "", "n.c",
+                              of_numbers};
+    const AqOptions *options = NULL;
+    AqGraph *g =
+        forward((AqTask){.model = &info, .batch = 1, .channels = 2}, &options);
+    assert_string_equal(options->seen[0].otherwise, "0.1");
+    assert_true(strtod(options->seen[1].value, NULL) == 0.1 + 0x1p-50);
+    aq_graph_free(g);
+}
+
 static void expect_error(AqTask task, const char *wanted)
 {
     AqError error = {0};
@@ -338,6 +359,7 @@ int main(void)
         cmocka_unit_test(every_option_builds),
         cmocka_unit_test(mlp2d_is_for_points),
         cmocka_unit_test(options_can_be_read_back),
+        cmocka_unit_test(defaults_keep_their_digits),
         cmocka_unit_test(wrong_settings_are_explained),
         cmocka_unit_test(wrong_shapes_are_explained),
         cmocka_unit_test(sizes_of_attention_may_be_none),

@@ -346,6 +346,11 @@ static AqTensor too_narrow(AqModel *m)
     return aq_linear(m->scope, m->x, 3);
 }
 
+static AqTensor unchanged(AqModel *m)
+{
+    return m->x;
+}
+
 static AqTensor nothing(AqModel *m)
 {
     (void)m;
@@ -368,6 +373,7 @@ static void mistakes_are_explained(void **state)
     AqModelInfo narrow = {AQ_MODEL_VERSION, "narrow", "", "my/narrow.c",
                           too_narrow};
     AqModelInfo empty = {AQ_MODEL_VERSION, "empty", "", "my/empty.c", nothing};
+    AqModelInfo same = {AQ_MODEL_VERSION, "same", "", "my/same.c", unchanged};
     AqTask task = points();
     task.n_settings = 0;
     task.model = NULL;
@@ -380,6 +386,9 @@ static void mistakes_are_explained(void **state)
                  "f32[8,2]");
     task.model = &empty;
     expect_error(task, "my/empty.c:1: model empty returns no tensor");
+    task.model = &same;
+    expect_error(task, "my/same.c:1: model same has no parameters: there is "
+                       "nothing to train");
     task = points();
     task.batch = 0;
     expect_error(task, "batch and channels must be positive");

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "tests/support/folder.h"
+#include "tests/support/models.h"
 #include "tests/support/saved.h"
 
 /* ---- there and back ---- */
@@ -51,6 +52,77 @@ static void test_the_same_step_again(void **state)
     assert_int_equal(aq_saved_read(&s, &read, &error), AQ_OK);
     assert_memory_equal(&read, &s.state, sizeof read); /* the new one */
     aq_saved_free(&s);
+}
+
+/* The flat arrays that a training step keeps, by name. */
+static int flat_states(const AqGraph *graph, int64_t floats, const char **names,
+                       int most)
+{
+    int count = 0;
+    for (AqId id = 0; id < graph->count; id++) {
+        const AqNode *node = aq_node(graph, id);
+        if (node->op != AQ_OP_state || aq_elements(&node->type) != floats)
+            continue;
+        assert_true(count < most);
+        names[count++] = aq_attr_text(node, AQ_KEY_NAME, "");
+    }
+    return count;
+}
+
+/* Sets array number i of the memory, or checks that it was set. */
+static void each_number(const AqMemory *memory, const AqParamTable *params,
+                        const char *name, int i, bool set)
+{
+    float *array = aq_memory_find(memory, name, NULL);
+    for (int p = 0; p < params->count; p++)
+        for (int64_t k = 0; k < aq_elements(&params->at[p].type); k++) {
+            float *at = &array[params->at[p].offset + k];
+            float wanted = (float)(i + 1) + (float)k / 4096;
+            if (set)
+                *at = wanted;
+            else if (*at != wanted)
+                fail_msg("%s[%lld] is %g", name, (long long)k, (double)*at);
+        }
+}
+
+/* All that an optimizer keeps comes back. */
+static void test_every_optimizer(void **state)
+{
+    (void)state;
+    static const AqOptimizer optimizers[] = {
+        {.kind = AQ_ADAMW, .ema = 0.9},
+        {.kind = AQ_SGD, .momentum = 0.9},
+        {.kind = AQ_RMSPROP, .momentum = 0.9, .centered = true, .ema = 0.9},
+        {.kind = AQ_ADAGRAD},
+    };
+    for (int i = 0; i < AQ_COUNT(optimizers); i++) {
+        AqError error = {0};
+        AqGraph *g = aq_test_training("mlp2d", NULL, 0,
+                                      (AqTask){.batch = 2, .channels = 2},
+                                      optimizers[i]);
+        AqSaved s = {.graph = g,
+                     .params = aq_params(g),
+                     .memory = aq_memory_new(&error),
+                     .state = {.step = i + 1}};
+        snprintf(s.folder, sizeof s.folder, "%s", aq_test_path("optimizers"));
+        const char *names[8];
+        int count = flat_states(g, s.params->floats, names, AQ_COUNT(names));
+        for (int k = 0; k < count; k++) {
+            assert_non_null(aq_memory_array(s.memory, names[k],
+                                            s.params->floats * 4, &error));
+            each_number(s.memory, s.params, names[k], k, true);
+        }
+        aq_saved_must_write(&s);
+        for (int k = 0; k < count; k++)
+            memset(aq_memory_find(s.memory, names[k], NULL), 0,
+                   (size_t)s.params->floats * 4);
+        AqCheckpoint read;
+        if (aq_saved_read(&s, &read, &error))
+            fail_msg("%s", error.text);
+        for (int k = 0; k < count; k++)
+            each_number(s.memory, s.params, names[k], k, false);
+        aq_saved_free(&s);
+    }
 }
 
 static void test_no_loss_yet(void **state)
@@ -365,6 +437,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_there_and_back),
         cmocka_unit_test(test_the_same_step_again),
+        cmocka_unit_test(test_every_optimizer),
         cmocka_unit_test(test_no_loss_yet),
         cmocka_unit_test(test_names_and_layouts_are_pytorch_s),
         cmocka_unit_test(test_one_array_alone),

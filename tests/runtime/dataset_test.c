@@ -133,7 +133,9 @@ static void test_emoji_refused(void **state)
     (void)state;
     AqDatasetOptions o = {.height = 8, .width = 8};
     refused("emoji:smilies", o, "Smileys & Emotion, People & Body, Animals");
-    refused("emoji:component", o, "there are");
+    refused("emoji:Smilyes", o, "called so (did you mean emoji:smileys?); ");
+    refused("emoji:bdy+tones", o, "called so (did you mean emoji:body?); ");
+    refused("emoji:component", o, "called so; there are: Smileys & Emotion, ");
     o.memory_limit = 10000;
     refused("emoji:smileys", o, "do not fit");
 }

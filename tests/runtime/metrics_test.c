@@ -26,15 +26,30 @@ static void put(const char *text)
     unlink(aq_test_path("loss.svg"));
 }
 
-static void check_file(const char *text)
+/* The text of a file; free it. */
+static char *read_file(const char *name)
 {
     char *data;
     size_t bytes;
     AqError error = {0};
-    assert_int_equal(aq_file_read(aq_test_path("metrics.csv"), 1 << 20, &data,
-                                  &bytes, &error),
-                     AQ_OK);
+    if (aq_file_read(aq_test_path(name), 1 << 20, &data, &bytes, &error))
+        fail_msg("%s", error.text);
+    return data;
+}
+
+static void check_file(const char *text)
+{
+    char *data = read_file("metrics.csv");
     assert_string_equal(data, text);
+    free(data);
+}
+
+/* A curve of one point: the point, and its value beside it. */
+static void check_point(const char *value)
+{
+    char *data = read_file("loss.svg");
+    assert_non_null(strstr(data, "<circle "));
+    assert_non_null(strstr(data, value));
     free(data);
 }
 
@@ -152,10 +167,11 @@ static void test_the_curve(void **state)
     AqError error = {0};
     put(header);
     AqMetrics *m = open_metrics(0);
-    add(m, 1, 1);
     assert_int_equal(aq_metrics_plot(m, &error), AQ_OK);
-    assert_false(
-        aq_file_exists(aq_test_path("loss.svg"))); /* a point is no line */
+    assert_false(aq_file_exists(aq_test_path("loss.svg")));
+    add(m, 1, 1.25);
+    assert_int_equal(aq_metrics_plot(m, &error), AQ_OK);
+    check_point(">1.25</text>");
     for (int i = 2; i < 3000; i++) /* more than one piece of memory holds */
         add(m, i, i % 7 ? 1.0 / i : (double)NAN);
     assert_int_equal(aq_metrics_plot(m, &error), AQ_OK);

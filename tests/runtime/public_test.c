@@ -221,6 +221,32 @@ static void test_a_graph_without_parameters(void **state)
     aq_program_free(p);
 }
 
+/* Parameters that are drawn beside the compiler, on two threads, and after it,
+ * on one. */
+static void test_large_parameters(void **state)
+{
+    enum { LARGE = 3000 };
+    (void)state;
+    AqProgram *p[2];
+    const float *weights[2];
+    int64_t floats = 0;
+    for (int i = 0; i < 2; i++) {
+        AqGraph *g = aq_graph_new();
+        AqTensor x = aq_input(g, "x", AQ_SHAPE(1, LARGE));
+        aq_output(aq_linear(aq_sub(aq_root(g), "out"), x, LARGE), "y");
+        p[i] = program(g, NULL, i + 1);
+        weights[i] = aq_program_array(p[i], "weights", &floats);
+    }
+    assert_true(floats >= LARGE * (LARGE + 1));
+    assert_memory_equal(weights[0], weights[1], (size_t)floats * sizeof(float));
+    double sum = 0;
+    for (int i = 0; i < LARGE * LARGE; i++)
+        sum += weights[1][i] * weights[1][i];
+    assert_true(fabs(sum / LARGE - 1.0 / 3) < 1e-3); /* u in +-1/sqrt(in) */
+    aq_program_free(p[0]);
+    aq_program_free(p[1]);
+}
+
 /* ---- what is fixed from run to run ---- */
 
 enum { TOKENS = 5, WIDTH = 8, NUMBERS = 6 };
@@ -372,6 +398,7 @@ int main(void)
         cmocka_unit_test(test_other_parameters_are_refused),
         cmocka_unit_test(test_a_wrong_name_is_told),
         cmocka_unit_test(test_a_graph_without_parameters),
+        cmocka_unit_test(test_large_parameters),
         cmocka_unit_test(test_what_is_fixed_is_computed_once),
         cmocka_unit_test(test_a_change_must_be_told),
         cmocka_unit_test(test_mistakes_about_runs),
