@@ -344,6 +344,7 @@ double aq_graph_flops(const AqGraph *graph);
 
 /* What choices depend on: never on the number of threads. */
 typedef struct AqTarget {
+    char name[64];  /* what is told, and written into a run */
     char cpu[64];   /* LLVM's name: x86-64-v3 or x86-64-v4, or the host's */
     int level;      /* 3: AVX2 and FMA; 4: AVX-512; 5: and AMX with bfloat16 */
     int vector;     /* floats in a register: 8 or 16 */

@@ -34,6 +34,7 @@ static bool has_level_5(void)
 }
 
 static const AqTarget level_3 = {
+    .name = "x86-64-v3",
     .cpu = "x86-64-v3",
     .level = 3,
     .vector = 8,
@@ -44,6 +45,7 @@ static const AqTarget level_3 = {
 };
 
 static const AqTarget level_4 = {
+    .name = "x86-64-v4",
     .cpu = "x86-64-v4",
     .level = 4,
     .vector = 16,
@@ -56,6 +58,7 @@ static const AqTarget level_4 = {
 /* Taken only where it is asked for: with another program on the core's other
  * hyperthread the matrix unit takes three times as long (codegen/README.md). */
 static const AqTarget level_5 = {
+    .name = "x86-64-v4 with AMX",
     .cpu = "x86-64-v4",
     .level = 5,
     .vector = 16,

@@ -216,7 +216,7 @@ static char *text_of(Writer *w, const AqRunOptions *options,
     json_t *root = w->root;
     json_object_set_new(root, "format", json_integer(FORMAT));
     put_text(w, root, "aquatint", AQ_VERSION);
-    put_text(w, root, "target", target->cpu);
+    put_text(w, root, "target", target->name);
     add_model(w, options, seen);
     add_data(w, options, set);
     add_choices(w, options);

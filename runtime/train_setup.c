@@ -51,8 +51,8 @@ static void warn_of_changes(const AqTrain *t)
     snprintf(sentence, sizeof sentence,
              "the run was begun for %s, this is %s: what follows is equal up "
              "to rounding only",
-             t->options->target, t->target.cpu);
-    if (strcmp(t->target.cpu, t->options->target))
+             t->options->target, t->target.name);
+    if (strcmp(t->target.name, t->options->target))
         warn(NULL, sentence);
 }
 
@@ -162,7 +162,7 @@ static void print_code(const AqTrain *t)
             "code    %d kernels, %d pieces of code, %.0f KiB (%d from the "
             "cache, %d compiled), %.2f s, for %s\n",
             code->kernels, code->units, (double)code->bytes / 1024,
-            code->from_cache, code->compiled, code->seconds, t->target.cpu);
+            code->from_cache, code->compiled, code->seconds, t->target.name);
 }
 
 static AqStatus read_checkpoint(AqTrain *t)

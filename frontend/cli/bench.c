@@ -163,7 +163,7 @@ static void print_json(const Bench *b)
            "\"peak_gflops\": %.1f, \"first_step_s\": %.2f, \"peak_rss\": "
            "%lld}\n",
            AQ_VERSION, b->step.model.info->name, b->step.task.batch,
-           aq_pool_threads(b->pool), b->step.target.cpu,
+           aq_pool_threads(b->pool), b->step.target.name,
            (long long)b->parameters, b->median, b->least,
            3 * b->forward_flops / b->median / 1e9, b->peak / 1e9, b->first,
            (long long)aq_peak_rss());
@@ -179,7 +179,7 @@ static void print_text(const Bench *b)
     printf("%s: %lld parameters, %s, channels %d, batch %d, %d threads, %s\n",
            b->step.model.info->name, (long long)b->parameters, size,
            b->step.task.channels, b->step.task.batch, aq_pool_threads(b->pool),
-           b->step.target.cpu);
+           b->step.target.name);
     printf("step          %.4f s (median of %d; least %.4f s)\n", b->median,
            b->steps, b->least);
     printf("work          %.1f GFLOP/s, %.0f %% of the FMA peak of %.1f\n",

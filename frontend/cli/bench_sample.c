@@ -78,13 +78,14 @@ static void print(const SampleBench *b)
                "\"steps\": %d, \"sample_s\": %.4f, \"step_s\": %.4f, "
                "\"gflops\": %.1f, \"peak_gflops\": %.1f, \"peak_rss\": %lld}\n",
                AQ_VERSION, t->model->name, t->batch, threads,
-               b->settings.target.cpu, (long long)b->parameters, steps,
+               b->settings.target.name, (long long)b->parameters, steps,
                b->seconds, b->seconds / steps, rate / 1e9, b->peak / 1e9,
                (long long)aq_peak_rss());
         return;
     }
     printf("%s: %lld parameters, batch %d, %d threads, %s\n", t->model->name,
-           (long long)b->parameters, t->batch, threads, b->settings.target.cpu);
+           (long long)b->parameters, t->batch, threads,
+           b->settings.target.name);
     printf("samples       %.4f s in %d steps of DDIM, %.4f s each\n",
            b->seconds, steps, b->seconds / steps);
     printf("work          %.1f GFLOP/s, %.0f %% of the FMA peak of %.1f\n",

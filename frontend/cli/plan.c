@@ -134,7 +134,7 @@ static void print_head(const Planning *p)
 {
     printf("%s, %d threads, %s: %.0f GFLOP/s, %.1f GB/s\n",
            p->step.model.info->name, aq_pool_threads(p->pool),
-           p->step.target.cpu, p->speed.flops / 1e9, p->speed.bytes / 1e9);
+           p->step.target.name, p->speed.flops / 1e9, p->speed.bytes / 1e9);
     printf("%6s %9s %7s %9s %9s %6s %8s %8s %7s\n", "batch", "MiB", "rss",
            "arrays", "arena", "/bound", "s/step", "per s", "more %");
 }

@@ -11,7 +11,7 @@ int aq_cli_version(void)
     if (aq_target_host(0, &target, &error) == AQ_OK)
         aq_text_printf(
             &text, "%s, %d processors, vectors of %d floats, %d registers\n",
-            target.cpu, aq_cpu_count(), target.vector, target.registers);
+            target.name, aq_cpu_count(), target.vector, target.registers);
     else
         aq_text_printf(&text, "%s\n", error.text);
     if (text.data)

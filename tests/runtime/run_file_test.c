@@ -82,7 +82,7 @@ static AqDataset *points(void)
 static AqStatus write_run(const AqRunOptions *options, AqError *error)
 {
     AqDataset *set = points();
-    AqTarget target = {.cpu = "x86-64-v3"};
+    AqTarget target = {.name = "x86-64-v3"};
     AqOptionSeen seen[] = {
         {"channels", "128", "48", "1 to 4096", "of the first level"}};
     AqOptions model = {.seen = seen, .n_seen = 1};
