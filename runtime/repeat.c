@@ -10,6 +10,14 @@ struct AqRepeated {
     bool prepared;
 };
 
+static AqCompiled *larger(AqCompiled *a, AqCompiled *b)
+{
+    return a && aq_compiled_plan(a)->arena_bytes >=
+                       aq_compiled_plan(b)->arena_bytes
+               ? a
+               : b;
+}
+
 static AqStatus compile(AqRepeated *r, const AqHoisted *graphs,
                         AqMemory *memory, AqPool *pool,
                         const AqProgramSettings *settings, AqError *error)
@@ -18,7 +26,7 @@ static AqStatus compile(AqRepeated *r, const AqHoisted *graphs,
     int64_t before = aq_memory_bytes(memory);
     own.fixed = graphs->fixed;
     own.n_fixed = graphs->n_fixed;
-    own.room = NULL;
+    own.frugal = own.frugal || own.room; /* others write there, too */
     r->step = aq_compiled_new(graphs->step, memory, pool, &own, error);
     if (!r->step || graphs->n_kept == 0)
         return error->status;
@@ -27,7 +35,7 @@ static AqStatus compile(AqRepeated *r, const AqHoisted *graphs,
     if (own.memory_limit > 0)
         own.memory_limit = AQ_MAX(own.memory_limit - taken, (int64_t)1);
     own.n_fixed = 0;
-    own.room = r->step;
+    own.room = larger(own.room, r->step);
     r->prepare = aq_compiled_new(graphs->prepare, memory, pool, &own, error);
     return error->status;
 }

@@ -195,8 +195,8 @@ int aq_compiled_once(const AqCompiled *program); /* stages that run once */
 typedef struct AqRepeated AqRepeated;
 
 /* A graph that is run again and again, split by aq_hoist.  Of the settings,
- * `fixed` and `room` are its own.  The hoisted arrays lie in `memory`, which
- * serves one such program. */
+ * `fixed` is its own; with `room` it is frugal.  The hoisted arrays lie in
+ * `memory`, which serves one such program. */
 AqRepeated *aq_repeated_new(const AqGraph *graph, const AqRepeat *repeat,
                             AqMemory *memory, AqPool *pool,
                             const AqProgramSettings *settings, AqError *error);

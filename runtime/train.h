@@ -48,5 +48,7 @@ AqProgramSettings aq_train_settings(const AqTrain *t);
  * take, and whether a budget has room for it. */
 AqStatus aq_train_samples(AqTrain *t);
 AqStatus aq_train_check_samples(AqTrain *t);
+/* Bytes that a budget is short of for one sample at a time; 0: none. */
+int64_t aq_train_samples_lack(AqTrain *t);
 
 #endif

@@ -68,16 +68,21 @@ static int64_t pixel_bytes(const AqTrain *t)
     return t->options->sample_count * (int64_t)aq_dataset_floats(t->set) * 4;
 }
 
-/* What the training leaves of the budget. */
+/* What the training leaves of the budget; may be less than nothing. */
+static int64_t bytes_beside(const AqTrain *t)
+{
+    return t->program_limit - aq_memory_bytes(t->memory) -
+           aq_compiled_bytes(t->program) - pixel_bytes(t);
+}
+
+/* Steps wait while samples are drawn: their arena and scratch serve. */
 static AqProgramSettings settings_beside(const AqTrain *t)
 {
     AqProgramSettings settings = aq_train_settings(t);
     settings.frugal = true;
+    settings.room = t->program;
     if (settings.memory_limit > 0)
-        settings.memory_limit =
-            AQ_MAX(settings.memory_limit - aq_memory_bytes(t->memory) -
-                       aq_compiled_bytes(t->program) - pixel_bytes(t),
-                   (int64_t)1);
+        settings.memory_limit = AQ_MAX(bytes_beside(t), (int64_t)1);
     return settings;
 }
 
@@ -94,6 +99,17 @@ static AqGenerator *new_generator(AqTrain *t, int count, bool planned,
     }
     return aq_generator_new(&task, &sampler, t->memory, t->pool, false,
                             &settings, error);
+}
+
+int64_t aq_train_samples_lack(AqTrain *t)
+{
+    if (t->options->sample_count <= 0 || t->program_limit == 0)
+        return 0;
+    AqError error = {0};
+    AqGenerator *generator = new_generator(t, 1, true, &error);
+    int64_t bytes = generator ? aq_generator_bytes(generator) : 0;
+    aq_generator_free(generator);
+    return AQ_MAX(bytes - bytes_beside(t), (int64_t)0);
 }
 
 /* As many as a budget has room for; each is a function of its number alone. */
@@ -144,6 +160,7 @@ AqStatus aq_train_samples(AqTrain *t)
         aq_no_memory(t->error, (size_t)pixel_bytes(t));
     free(x);
     aq_generator_free(generator);
+    aq_compiled_changed(t->program);        /* whose arena was used meanwhile */
     if (t->error->status == AQ_INTERRUPTED) /* the checkpoint still counts */
         *t->error = (AqError){0};
     return t->error->status;

@@ -271,7 +271,60 @@ static AqStatus compile_program(AqTrain *t)
     if (find_choices(t))
         return t->error->status;
     t->state.loss = NAN;
-    return make_program(t);
+    if (make_program(t) != AQ_NO_MEMORY || t->program_limit == 0)
+        return t->error->status;
+    AqError inside = *t->error;
+    *t->error = (AqError){0};
+    return aq_fail(t->error, inside.status, "%s (%.1f MiB of it are the data)",
+                   inside.text, mebibytes(t->data_bytes));
+}
+
+/* The bytes of the program within a limit; its arrays are there. */
+static int64_t bytes_within(AqTrain *t, int64_t limit)
+{
+    AqProgramSettings settings = aq_train_settings(t);
+    settings.memory_limit = limit;
+    settings.plan_only = true;
+    settings.passes.verify = false;
+    settings.passes.after = NULL;
+    AqCompiled *plan =
+        aq_compiled_new(t->graph, t->memory, t->pool, &settings, t->error);
+    int64_t bytes = plan ? aq_compiled_bytes(plan) : 0;
+    aq_compiled_free(plan);
+    return bytes;
+}
+
+static AqStatus make_again_within(AqTrain *t, int64_t limit)
+{
+    int64_t bytes = bytes_within(t, limit), allowed = t->program_limit;
+    if (t->error->status)
+        return t->error->status;
+    if (bytes > limit)
+        return aq_fail(t->error, AQ_NO_MEMORY,
+                       "the training fits, but not the samples beside it "
+                       "(--samples 0: none): together they need %.1f MiB at "
+                       "the least, and --memory allows %.1f",
+                       ceil(mebibytes(allowed + bytes - limit) * 10) / 10,
+                       mebibytes(allowed));
+    aq_compiled_free(t->program);
+    t->program_limit = limit;
+    make_program(t);
+    t->program_limit = allowed;
+    return t->error->status;
+}
+
+/* Where samples do not fit beside it, the program is made once more, in less:
+ * its arena, which they use, is smaller then, so that it may take a few. */
+static AqStatus leave_room_for_samples(AqTrain *t)
+{
+    enum { TRIES = 4 };
+    int64_t lack = 0;
+    for (int i = 0; i < TRIES && (lack = aq_train_samples_lack(t)) > 0; i++) {
+        int64_t limit = aq_compiled_bytes(t->program) - lack;
+        if (make_again_within(t, AQ_MAX(limit, (int64_t)1)))
+            break;
+    }
+    return t->error->status;
 }
 
 static AqStatus start_loader(AqTrain *t)
@@ -356,7 +409,7 @@ static AqStatus set_up(AqTrain *t)
         return t->error->status;
     if (make_folders(t) || open_model(t) || open_machine(t) ||
         refuse_what_cannot_fit(t) || open_data(t) || compile_program(t) ||
-        aq_train_check_samples(t))
+        leave_room_for_samples(t) || aq_train_check_samples(t))
         return t->error->status;
     if (t->session->resume ? read_checkpoint(t) : write_run(t) || lock_run(t))
         return t->error->status;

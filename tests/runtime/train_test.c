@@ -273,6 +273,44 @@ static void test_runs_that_cannot_begin(void **state)
     refuse("no", &run, session(2), "did you mean \"width\"?");
 }
 
+static AqRunOptions sampled_run(void)
+{
+    AqRunOptions run = pictures_run(4);
+    run.height = run.width = 16;
+    run.batch = 8;
+    run.sample_every = 2;
+    run.sample_count = 24;
+    return run;
+}
+
+/* Steps and samples share the arena; either takes what a budget leaves, and a
+ * larger budget is never worse. */
+static void test_samples_within_every_budget(void **state)
+{
+    (void)state;
+    AqRunOptions run = sampled_run(), bare = run;
+    AqSession how = session(2);
+    must_train("free", &run, &how);
+    bare.sample_count = 0;
+    must_train("bare", &bare, &how);
+    check_same("free", "bare", 4);
+    int fits = 0, refused = 0;
+    for (int tenth = 60; tenth <= 84; tenth += 3) {
+        AqError error = {0};
+        char name[20];
+        snprintf(name, sizeof name, "within%d", tenth);
+        how.memory_limit = (int64_t)tenth * (1 << 20) / 10;
+        if (aq_train(aq_test_path(name), &run, &how, &error) == AQ_OK) {
+            check_same("free", name, 4);
+            fits++;
+        } else if (fits > 0 || error.status != AQ_NO_MEMORY)
+            fail_msg("%d tenths: %s", tenth, error.text);
+        else
+            refused++;
+    }
+    assert_true(fits > 5 && refused > 1);
+}
+
 /* The step after the first has weights so large that nothing is finite: what
  * is on the disk stays clean. */
 static void test_a_step_that_is_not_finite_changes_nothing(void **state)
@@ -315,6 +353,7 @@ int main(void)
         cmocka_unit_test(test_only_the_newest_are_kept),
         cmocka_unit_test(test_until_the_time_is_over),
         cmocka_unit_test(test_runs_that_cannot_begin),
+        cmocka_unit_test(test_samples_within_every_budget),
         cmocka_unit_test(test_a_step_that_is_not_finite_changes_nothing),
     };
     return cmocka_run_group_tests_name("train", tests, aq_test_make_folder,
