@@ -107,9 +107,10 @@ bool aq_cli_ends(const char *text, const char *end); /* "a.png", ".png" */
 /* --data, for a run that was read: its data are there now. */
 AqStatus aq_cli_moved_data(AqCli *cli, AqRunOptions *run);
 
-/* What a model is given, for info, graph and bench. */
+/* What a model is given, for info, graph, bench and plan. */
 #define AQ_CLI_SHAPE_OPTIONS                                                   \
     {"size", "N|HxW", "of the pictures (default 32); 0: points"},              \
+        {"classes", "N", "as of a training with --labels (default: none)"},    \
     {                                                                          \
         "channels", "N",                                                       \
             "of the pictures (default: the model's in_channels, if it is "     \
@@ -119,6 +120,7 @@ AqStatus aq_cli_moved_data(AqCli *cli, AqRunOptions *run);
  * from 1 to `most`; without both, or of no number, `otherwise`. */
 int aq_cli_channels(AqCli *cli, int otherwise, int most);
 AqStatus aq_cli_shape(AqCli *cli, AqTask *task);
+#define AQ_CLI_LABEL_DROPOUT 0.1 /* where there are classes */
 /* Then, with the task's model known: points of two columns, where no --size was
  * given and the model takes those but no pictures. */
 void aq_cli_suit(AqCli *cli, AqTask *task);

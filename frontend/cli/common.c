@@ -174,6 +174,8 @@ AqStatus aq_cli_shape(AqCli *cli, AqTask *task)
     task->height = task->width = 0;
     if (!points)
         aq_cli_size(cli, "size", 32, &task->height, &task->width);
+    task->classes = (int)aq_cli_int(cli, "classes", 0, 1, 1000000);
+    task->label_dropout = task->classes ? AQ_CLI_LABEL_DROPOUT : 0;
     return cli->error.status;
 }
 

@@ -11,7 +11,6 @@ static const AqCliOption options[] = {
     {"scope", "S", "draw this scope alone, such as down_blocks.0"},
     AQ_CLI_SHAPE_OPTIONS,
     {"batch", "N", "pictures a step (default 8)"},
-    {"classes", "N", "classes of the pictures (default: none)"},
     {"set", "NAME=VALUE", "an option of the model"},
     {"level", "3|4|5", "optimize for AVX2 (3), AVX-512 (4) or AMX (5)"},
     {"algorithm", "NAME", "force it on every contraction that it suits"},
@@ -73,7 +72,6 @@ static AqStatus read_options(Picture *p)
     aq_cli_settings(cli, p->settings, &p->task.n_settings);
     aq_cli_shape(cli, &p->task);
     p->task.batch = (int)aq_cli_int(cli, "batch", 8, 1, 65536);
-    p->task.classes = (int)aq_cli_int(cli, "classes", 0, 1, 1000000);
     p->seconds = aq_cli_real(cli, "time-out", 30, 0.001, 1e6);
     aq_cli_process(cli, &p->task.process);
     aq_cli_optimizer(cli, 1000, &p->optimizer);

@@ -114,7 +114,8 @@ static AqStatus read_data(AqCli *cli, AqRunOptions *run)
         return cli->error.status;
     if (aq_cli_given(cli, "labels")) {
         run->classes = count_classes(cli, run);
-        run->label_dropout = aq_cli_real(cli, "label-dropout", 0.1, 0, 0.99);
+        run->label_dropout =
+            aq_cli_real(cli, "label-dropout", AQ_CLI_LABEL_DROPOUT, 0, 0.99);
     } else if (aq_cli_given(cli, "label-dropout")) {
         return aq_fail(&cli->error, AQ_BAD_INPUT,
                        "--label-dropout hides the classes of --labels: give "

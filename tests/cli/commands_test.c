@@ -134,12 +134,36 @@ static double planned_rss(void)
     return rss;
 }
 
-static double measured_rss(void)
+static double number_after(const char *name)
 {
     json_t *line = json_loads(aq_printed(), 0, NULL);
-    double bytes = json_number_value(json_object_get(line, "peak_rss"));
+    double number = json_number_value(json_object_get(line, name));
     json_decref(line);
-    return bytes / (1 << 20);
+    return number;
+}
+
+/* Those of a training with labels: a row each, and one for none. */
+static void test_classes(void **state)
+{
+    (void)state;
+    const double rows = (5 + 1) * 4 * 32.0; /* as wide as the embedding */
+    const char *what = SMALL " --steps 1 --json";
+    aq_expect(0, NULL, "bench ddpm_unet %s", what);
+    double without = number_after("parameters");
+    aq_expect(0, NULL, "bench ddpm_unet %s --classes 5", what);
+    assert_true(number_after("parameters") == without + rows);
+    aq_expect(0, NULL,
+              "bench ddpm_unet " SMALL " --sample 2 --json "
+              "--classes 5");
+    assert_true(number_after("parameters") == without + rows);
+    aq_expect(0, "39798928 parameters", "info dit --channels 4 --classes 1000");
+    aq_expect(0, "does not fit",
+              "plan ddpm_unet " SMALL " --memory 40M --classes 100000");
+}
+
+static double measured_rss(void)
+{
+    return number_after("peak_rss") / (1 << 20);
 }
 
 static void test_bench(void **state)
@@ -209,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_channels),
         cmocka_unit_test(test_dumps),
         cmocka_unit_test(test_bench),
+        cmocka_unit_test(test_classes),
         cmocka_unit_test(test_resident_memory),
         cmocka_unit_test(test_bench_of_samples),
     };

@@ -100,6 +100,8 @@ static void test_words(void **state)
         {"plan", 1, "give one model"},
         {"plan mlp2d --batch 1,x", 1,
          "--batch 1,x: write numbers from 1 to 65536 with commas between them"},
+        {"plan dit --classes 0", 1,
+         "--classes 0: must lie between 1 and 1000000"},
         {"info", 1, "give a run's folder, a model or a .safetensors file"},
         {"graph mlp2d", 1, "say where the picture goes: --out graph.svg"},
         {"graph mlp2d --out graph.gif", 1,
