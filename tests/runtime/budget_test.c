@@ -24,6 +24,23 @@ static AqGraph *small_unet(void)
         (AqOptimizer){.rate = {.base = 1e-3}, .ema = 0.99, .clip = 1});
 }
 
+static AqGraph *small_dit(void)
+{
+    const AqSetting small[] = {{"heads", "2"},
+                               {"head_channels", "16"},
+                               {"layers", "3"},
+                               {"zero_init", "false"}};
+    return aq_test_training(
+        "dit", small, AQ_COUNT(small),
+        (AqTask){.batch = 8,
+                 .height = 16,
+                 .width = 16,
+                 .channels = 4,
+                 .classes = 3,
+                 .label_dropout = 0.1},
+        (AqOptimizer){.rate = {.base = 1e-3}, .ema = 0.99, .clip = 1});
+}
+
 /* All that it allocates. */
 static int64_t bytes_of(const AqMachine *m)
 {
@@ -66,10 +83,8 @@ static AqText steps_within(const AqGraph *g, int threads, int64_t limit)
     return aq_machine_three_steps(g, options, limit);
 }
 
-static void test_the_bits_do_not_depend_on_it(void **state)
+static void check_bits(AqGraph *g)
 {
-    (void)state;
-    AqGraph *g = small_unet();
     AqText right = aq_machine_three_steps(g, (AqPoolOptions){.threads = 1}, 0);
     for (int threads = 1; threads <= 2; threads++) {
         AqMachine m = aq_machine_new(g, (AqPoolOptions){.threads = threads}, 0);
@@ -84,6 +99,13 @@ static void test_the_bits_do_not_depend_on_it(void **state)
     }
     aq_text_free(&right);
     aq_graph_free(g);
+}
+
+static void test_the_bits_do_not_depend_on_it(void **state)
+{
+    (void)state;
+    check_bits(small_unet());
+    check_bits(small_dit());
 }
 
 static void test_the_smallest_is_kept_and_no_less(void **state)
