@@ -200,9 +200,13 @@ static void print_header(const char *last)
            "GB/s", "limit", last);
 }
 
+/* So much of it as there is room for, without blanks at its end. */
 static void print_cut(const Report *r, const char *line)
 {
-    printf("%.*s\n", r->line, line);
+    int length = (int)AQ_MIN(strlen(line), (size_t)r->line);
+    while (length > 0 && line[length - 1] == ' ')
+        length--;
+    printf("%.*s\n", length, line);
 }
 
 /* Small kernels that run one after another on one thread are timed together,
@@ -252,8 +256,8 @@ static void print_groups(const Report *r, Group *groups, int count,
 static void print_report(const Report *r, int kernels, double copies)
 {
     printf("\nlimits   %.1f GFLOP/s in fused multiply-adds, %.1f GB/s in a "
-           "triad; equal kernels\n"
-           "         stand in one line, with the scope of the first\n",
+           "triad\n"
+           "         (equal kernels are one, with the scope of the first)\n",
            r->peak / 1e9, r->triad / 1e9);
     print_header("algorithm and kernel");
     print_groups(r, r->groups, r->n_groups, 0.001);

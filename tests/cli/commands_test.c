@@ -78,13 +78,14 @@ static void check_kernels(const char *text, size_t columns)
 {
     int in_all[3] = {0}, count = 0, table = 0;
     double share[3] = {0}, percent, ms;
-    assert_non_null(strstr(text, " GB/s in a triad; "));
+    assert_non_null(strstr(text, " GB/s in a triad\n"));
     assert_non_null(strstr(text, "gemm      matmul"));
     const char *table1 = strstr(text, "\ncount ");
     assert_non_null(table1);
     for (const char *line = text; *line; line += strcspn(line, "\n") + 1) {
         if (line > table1 && strcspn(line, "\n") > columns)
             fail_msg("more than %zu columns: %s", columns, line);
+        assert_false(!strncmp(line + strcspn(line, "\n") - 1, " \n", 2));
         if (!strncmp(line, "count ", 6))
             table++;
         if (sscanf(line, "%d %lf %lf%%", &count, &ms, &percent) == 3) {
