@@ -1,20 +1,10 @@
 /* Leaves of attention that copy and transpose rows of tokens. */
 #include "codegen/attend.h"
 
-static LLVMValueRef param(AqEmit *e, unsigned index)
-{
-    return LLVMGetParam(e->function, index);
-}
-
-static LLVMValueRef float_at(AqEmit *e, LLVMValueRef base, LLVMValueRef index)
-{
-    return aq_at(e, e->f32, base, index);
-}
-
 static LLVMValueRef float_at_row(AqEmit *e, LLVMValueRef base, LLVMValueRef row,
                                  LLVMValueRef stride)
 {
-    return float_at(e, base, LLVMBuildMul(e->builder, row, stride, ""));
+    return aq_float_at(e, base, LLVMBuildMul(e->builder, row, stride, ""));
 }
 
 /* Lanes of the vector that begins at `start` and ends before `end`. */
@@ -68,10 +58,10 @@ static void load_square(AqEmit *e, LLVMValueRef *const field,
     LLVMValueRef mask = lanes_before(e, j, field[FIELD_COLUMNS]);
     LLVMValueRef at = LLVMBuildMul(e->builder, j, field[FIELD_FACTOR_STEP], "");
     LLVMValueRef factor =
-        aq_load(e, e->vf32, float_at(e, field[FIELD_FACTOR], at));
+        aq_load(e, e->vf32, aq_float_at(e, field[FIELD_FACTOR], at));
     for (int r = 0; r < e->lanes; r++) {
         LLVMValueRef x =
-            aq_load_masked(e, e->vf32, float_at(e, lane[r], j), mask);
+            aq_load_masked(e, e->vf32, aq_float_at(e, lane[r], j), mask);
         square[r] = LLVMBuildFMul(e->builder, x, factor, "");
     }
 }
@@ -86,7 +76,7 @@ static void store_square(AqEmit *e, LLVMValueRef *const field, LLVMValueRef i,
                                            field[FIELD_TO_ROWS], "");
         LLVMValueRef to =
             float_at_row(e, field[FIELD_TO], row, field[FIELD_TO_ROW]);
-        to = LLVMBuildSelect(e->builder, there, float_at(e, to, i),
+        to = LLVMBuildSelect(e->builder, there, aq_float_at(e, to, i),
                              field[FIELD_SPARE], "");
         aq_store_masked(e, square[r], to, mask);
     }
@@ -100,7 +90,7 @@ AqStatus aq_emit_attend_transpose(AqEmit *e, const void *context)
     LLVMValueRef field[FIELDS], lane[64], square[64];
     for (int i = 0; i < FIELDS; i++)
         field[i] = aq_load(e, i < FIELD_FROM_ROW ? e->pointer : e->i64,
-                           aq_at(e, e->i64, param(e, 0), aq_i64(e, i)));
+                           aq_at(e, e->i64, aq_param(e, 0), aq_i64(e, i)));
     LLVMValueRef last =
         LLVMBuildSub(e->builder, field[FIELD_ROWS], aq_i64(e, 1), "");
     AqLoop down, across;
@@ -187,7 +177,7 @@ AqStatus aq_emit_attend_join(AqEmit *e, const void *context)
     LLVMValueRef field[JOIN_FIELDS];
     for (int i = 0; i < JOIN_FIELDS; i++)
         field[i] = aq_load(e, i < JOIN_FROM_ROW ? e->pointer : e->i64,
-                           aq_at(e, e->i64, param(e, 0), aq_i64(e, i)));
+                           aq_at(e, e->i64, aq_param(e, 0), aq_i64(e, i)));
     AqLoop rows, vectors, panels;
     aq_loop_begin(e, &rows, aq_i64(e, 0), field[JOIN_ROWS], 1);
     LLVMValueRef from =
@@ -196,14 +186,15 @@ AqStatus aq_emit_attend_join(AqEmit *e, const void *context)
         float_at_row(e, field[JOIN_TO], rows.counter, field[JOIN_TO_ROW]);
     aq_loop_begin(e, &vectors, aq_i64(e, 0), field[JOIN_DEPTH], e->lanes);
     LLVMValueRef mask = lanes_before(e, vectors.counter, field[JOIN_DEPTH]);
-    LLVMValueRef at = float_at(e, from, vectors.counter);
+    LLVMValueRef at = aq_float_at(e, from, vectors.counter);
     aq_loop_begin(e, &panels, aq_i64(e, 0), field[JOIN_PANELS], 1);
     aq_loop_carry(e, &panels, LLVMConstNull(e->vf32));
     LLVMValueRef x = aq_load(
         e, e->vf32, float_at_row(e, at, panels.counter, field[JOIN_APART]));
     panels.next[0] = LLVMBuildFAdd(e->builder, panels.carried[0], x, "");
     aq_loop_end(e, &panels);
-    aq_store_masked(e, panels.next[0], float_at(e, to, vectors.counter), mask);
+    aq_store_masked(e, panels.next[0], aq_float_at(e, to, vectors.counter),
+                    mask);
     aq_loop_end(e, &vectors);
     aq_loop_end(e, &rows);
     LLVMBuildRetVoid(e->builder);
@@ -218,14 +209,16 @@ AqStatus aq_emit_attend_panel(AqEmit *e, const void *context)
                                 e->i64,     e->i64, e->i64};
     aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
     AqLoop rows, vectors;
-    aq_loop_begin(e, &rows, aq_i64(e, 0), param(e, 4), 1);
-    LLVMValueRef from = float_at_row(e, param(e, 0), rows.counter, param(e, 1));
-    LLVMValueRef to = float_at_row(e, param(e, 2), rows.counter, param(e, 3));
-    aq_loop_begin(e, &vectors, aq_i64(e, 0), param(e, 5), e->lanes);
-    LLVMValueRef mask = lanes_before(e, vectors.counter, param(e, 5));
-    LLVMValueRef at = float_at(e, from, vectors.counter);
+    aq_loop_begin(e, &rows, aq_i64(e, 0), aq_param(e, 4), 1);
+    LLVMValueRef from =
+        float_at_row(e, aq_param(e, 0), rows.counter, aq_param(e, 1));
+    LLVMValueRef to =
+        float_at_row(e, aq_param(e, 2), rows.counter, aq_param(e, 3));
+    aq_loop_begin(e, &vectors, aq_i64(e, 0), aq_param(e, 5), e->lanes);
+    LLVMValueRef mask = lanes_before(e, vectors.counter, aq_param(e, 5));
+    LLVMValueRef at = aq_float_at(e, from, vectors.counter);
     aq_store(e, aq_load_masked(e, e->vf32, at, mask),
-             float_at(e, to, vectors.counter));
+             aq_float_at(e, to, vectors.counter));
     aq_loop_end(e, &vectors);
     aq_loop_end(e, &rows);
     LLVMBuildRetVoid(e->builder);

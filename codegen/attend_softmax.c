@@ -4,16 +4,6 @@
 
 #include <math.h>
 
-static LLVMValueRef param(AqEmit *e, unsigned index)
-{
-    return LLVMGetParam(e->function, index);
-}
-
-static LLVMValueRef float_at(AqEmit *e, LLVMValueRef base, LLVMValueRef index)
-{
-    return aq_at(e, e->f32, base, index);
-}
-
 static LLVMValueRef real(AqEmit *e, double value)
 {
     return aq_real_of(e, e->vf32, value);
@@ -91,7 +81,7 @@ LLVMValueRef aq_attend_exp2(AqEmit *e, LLVMValueRef x, bool below_zero)
 static LLVMValueRef stat_at(AqEmit *e, int vectors, int which, int v)
 {
     int64_t vector = (int64_t)which * vectors + v;
-    return float_at(e, param(e, 0), aq_i64(e, vector * e->lanes));
+    return aq_float_at(e, aq_param(e, 0), aq_i64(e, vector * e->lanes));
 }
 
 /* Scores become 2^(score - top), added to sum. */
@@ -99,14 +89,14 @@ static void weigh(AqEmit *e, int vectors, const LLVMValueRef *top,
                   LLVMValueRef *sum)
 {
     AqLoop rows;
-    aq_loop_begin(e, &rows, aq_i64(e, 0), param(e, 2), 1);
+    aq_loop_begin(e, &rows, aq_i64(e, 0), aq_param(e, 2), 1);
     for (int v = 0; v < vectors; v++)
         aq_loop_carry(e, &rows, sum[v]);
     LLVMValueRef row =
         LLVMBuildMul(e->builder, rows.counter, aq_i64(e, AQ_SCORE_ROW), "");
-    row = float_at(e, param(e, 1), row);
+    row = aq_float_at(e, aq_param(e, 1), row);
     for (int v = 0; v < vectors; v++) {
-        LLVMValueRef at = float_at(e, row, aq_i64(e, (int64_t)v * e->lanes));
+        LLVMValueRef at = aq_float_at(e, row, aq_i64(e, (int64_t)v * e->lanes));
         LLVMValueRef x = aq_load(e, e->vf32, at);
         x = aq_attend_exp2(e, LLVMBuildFSub(e->builder, x, top[v], ""), true);
         aq_store(e, x, at);
@@ -156,7 +146,7 @@ AqStatus aq_emit_attend_softmax_end(AqEmit *e, const void *strip)
                   aq_i64(e, (int64_t)vectors * e->lanes), e->lanes);
     LLVMValueRef at[AQ_STATS], zero = real(e, 0);
     for (int i = 0; i < AQ_STATS; i++)
-        at[i] = float_at(e, stat_at(e, vectors, i, 0), loop.counter);
+        at[i] = aq_float_at(e, stat_at(e, vectors, i, 0), loop.counter);
     LLVMValueRef sum = aq_load(e, e->vf32, at[AQ_STATS_SUM]);
     LLVMValueRef top = aq_load(e, e->vf32, at[AQ_STATS_TOP]);
     top = aq_fma(e, top, real(e, M_LN2), aq_math_log(e, sum));
@@ -185,24 +175,25 @@ AqStatus aq_emit_attend_row_product(AqEmit *e, const void *context)
                                 e->i64,     e->i64,     e->f32};
     aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
     AqLoop rows, vectors;
-    aq_loop_begin(e, &rows, aq_i64(e, 0), param(e, 4), 1);
-    LLVMValueRef skip = LLVMBuildMul(e->builder, rows.counter, param(e, 2), "");
-    LLVMValueRef a = float_at(e, param(e, 0), skip);
-    LLVMValueRef b = float_at(e, param(e, 1), skip);
-    aq_loop_begin(e, &vectors, aq_i64(e, 0), param(e, 5), e->lanes);
+    aq_loop_begin(e, &rows, aq_i64(e, 0), aq_param(e, 4), 1);
+    LLVMValueRef skip =
+        LLVMBuildMul(e->builder, rows.counter, aq_param(e, 2), "");
+    LLVMValueRef a = aq_float_at(e, aq_param(e, 0), skip);
+    LLVMValueRef b = aq_float_at(e, aq_param(e, 1), skip);
+    aq_loop_begin(e, &vectors, aq_i64(e, 0), aq_param(e, 5), e->lanes);
     aq_loop_carry(e, &vectors, real(e, 0));
     LLVMValueRef left =
-        LLVMBuildSub(e->builder, param(e, 5), vectors.counter, "");
+        LLVMBuildSub(e->builder, aq_param(e, 5), vectors.counter, "");
     LLVMValueRef mask = aq_mask(e, left, e->lanes);
     LLVMValueRef x =
-        aq_load_masked(e, e->vf32, float_at(e, a, vectors.counter), mask);
+        aq_load_masked(e, e->vf32, aq_float_at(e, a, vectors.counter), mask);
     LLVMValueRef y =
-        aq_load_masked(e, e->vf32, float_at(e, b, vectors.counter), mask);
+        aq_load_masked(e, e->vf32, aq_float_at(e, b, vectors.counter), mask);
     vectors.next[0] = aq_fma(e, x, y, vectors.carried[0]);
     aq_loop_end(e, &vectors);
     LLVMValueRef sum = aq_tree(e, vectors.next[0], e->lanes, add);
-    sum = LLVMBuildFMul(e->builder, aq_lane(e, sum, 0), param(e, 6), "");
-    aq_store(e, sum, float_at(e, param(e, 3), rows.counter));
+    sum = LLVMBuildFMul(e->builder, aq_lane(e, sum, 0), aq_param(e, 6), "");
+    aq_store(e, sum, aq_float_at(e, aq_param(e, 3), rows.counter));
     aq_loop_end(e, &rows);
     LLVMBuildRetVoid(e->builder);
     return AQ_OK;

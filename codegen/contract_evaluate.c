@@ -25,11 +25,6 @@ typedef struct Evaluation {
     int n_cuts;
 } Evaluation;
 
-static LLVMValueRef param(AqEmit *e, unsigned index)
-{
-    return LLVMGetParam(e->function, index);
-}
-
 /* ---- where a row is cut ---- */
 
 static int by_value(const void *a, const void *b)
@@ -110,15 +105,9 @@ static void evaluate_within(Evaluation *v, int64_t lo, int64_t hi)
         LLVMBuildICmp(e->builder, LLVMIntSGT, v->first, low, "");
     LLVMValueRef from = LLVMBuildSelect(e->builder, after, v->first, low, "");
     LLVMValueRef to = aq_at_most(e, v->whole, hi);
-    LLVMBasicBlockRef then = aq_emit_block(e, "stretch");
-    LLVMBasicBlockRef skip = aq_emit_block(e, "skip");
-    LLVMBuildCondBr(e->builder,
-                    LLVMBuildICmp(e->builder, LLVMIntSLT, from, to, ""), then,
-                    skip);
-    LLVMPositionBuilderAtEnd(e->builder, then);
+    LLVMBasicBlockRef skip = aq_only_if_less(e, from, to);
     evaluate_vectors(v, from, to, lo, hi, NULL);
-    LLVMBuildBr(e->builder, skip);
-    LLVMPositionBuilderAtEnd(e->builder, skip);
+    aq_go_on(e, skip);
     aq_expr_forget(v->x); /* what stands inside the condition */
 }
 
@@ -136,10 +125,8 @@ static void evaluate_left(Evaluation *v, int64_t whole, int64_t count)
     }
     evaluate_vectors(v, aq_i64(e, whole), aq_i64(e, whole + 1), whole,
                      whole + 1, mask);
-    if (v->left) {
-        LLVMBuildBr(e->builder, skip);
-        LLVMPositionBuilderAtEnd(e->builder, skip);
-    }
+    if (v->left)
+        aq_go_on(e, skip);
 }
 
 static void evaluate_row(Evaluation *v)
@@ -166,12 +153,12 @@ static void evaluate_row(Evaluation *v)
 static AqStatus begin_evaluation(Evaluation *v)
 {
     AqEmit *e = v->e;
-    v->x = aq_contract_expr(e, v->body, param(e, 0));
+    v->x = aq_contract_expr(e, v->body, aq_param(e, 0));
     if (!v->x)
         return aq_no_memory(e->error, sizeof *v->x);
     for (int d = 0; d < v->type->rank; d++) {
         v->start[d] =
-            aq_load(e, e->i64, aq_at(e, e->i64, param(e, 1), aq_i64(e, d)));
+            aq_load(e, e->i64, aq_at(e, e->i64, aq_param(e, 1), aq_i64(e, d)));
         v->index[d] =
             aq_index_variable(v->x->t, v->start[d], 0, v->type->dim[d] - 1, 0);
     }
@@ -205,7 +192,7 @@ static AqStatus evaluate_rows(Evaluation *v, LLVMValueRef count,
         LLVMBuildAdd(e->builder, v->start[across], rows.counter, "");
     v->index[across] = aq_index_variable(
         v->x->t, row, 0, v->type->dim[across] - 1, v->x->entered);
-    v->to = aq_at(e, e->f32, param(e, 2),
+    v->to = aq_at(e, e->f32, aq_param(e, 2),
                   LLVMBuildMul(e->builder, rows.counter, stride, ""));
     evaluate_row(v);
     aq_expr_leave(v->x);
@@ -230,6 +217,6 @@ AqStatus aq_emit_evaluate(AqEmit *e, const void *context)
     Evaluation v = evaluation_of(e, context);
     if (begin_evaluation(&v))
         return e->error->status;
-    find_part(&v, param(e, 5));
-    return evaluate_rows(&v, param(e, 4), param(e, 3));
+    find_part(&v, aq_param(e, 5));
+    return evaluate_rows(&v, aq_param(e, 4), aq_param(e, 3));
 }

@@ -125,6 +125,7 @@ LLVMValueRef aq_emit_function(AqEmit *e, LLVMTypeRef result,
 /* The same as an AqTaskFn: (closure, buffers, first, last, scratch). */
 LLVMValueRef aq_emit_task_function(AqEmit *e);
 LLVMBasicBlockRef aq_emit_block(AqEmit *e, const char *name);
+LLVMValueRef aq_param(AqEmit *e, unsigned index); /* of that function */
 
 LLVMTypeRef aq_vector(LLVMTypeRef element, int lanes);
 int aq_lanes(LLVMTypeRef type); /* 0 for a scalar */
@@ -158,6 +159,7 @@ LLVMValueRef aq_select_lanes(AqEmit *e, LLVMValueRef mask, LLVMValueRef a,
 /* base + index elements of `element`; index is an i64. */
 LLVMValueRef aq_at(AqEmit *e, LLVMTypeRef element, LLVMValueRef base,
                    LLVMValueRef index);
+LLVMValueRef aq_float_at(AqEmit *e, LLVMValueRef base, LLVMValueRef index);
 LLVMValueRef aq_load(AqEmit *e, LLVMTypeRef type, LLVMValueRef pointer);
 void aq_store(AqEmit *e, LLVMValueRef value, LLVMValueRef pointer);
 /* Lanes without mask are zero, and are not touched in memory.  A NULL mask
@@ -176,6 +178,11 @@ typedef LLVMValueRef AqJoin(AqEmit *e, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef aq_tree(AqEmit *e, LLVMValueRef vector, int group, AqJoin *join);
 /* The lane vector shifted down by `by`: lane i gets lane i + by. */
 LLVMValueRef aq_shift_lanes(AqEmit *e, LLVMValueRef vector, int by);
+
+/* What follows runs only if a < b; aq_go_on ends it, given what this returns.
+ */
+LLVMBasicBlockRef aq_only_if_less(AqEmit *e, LLVMValueRef a, LLVMValueRef b);
+void aq_go_on(AqEmit *e, LLVMBasicBlockRef skip);
 
 /* A loop that runs at least once, with values carried round it. */
 enum { AQ_MAX_CARRIED = 64 };

@@ -75,13 +75,13 @@ static AqStatus form(Contract *k, AqError *error)
  * at one distance and which whole vectors fill. */
 static bool can_turn(const AqContraction *c)
 {
-    enum { TERMS = 64, STRIPS = 2 };
+    enum { STRIPS = 2 };
     const AqPart *p = c->parts;
     const AqImageGrid *im = &p->a;
     int64_t least = c->split ? 1 : STRIPS * c->tile_columns;
     return p->n >= least && c->panel == AQ_PANEL_K && aq_is_direct(im) &&
            im->sh == im->width * im->sw && im->sn == im->height * im->sh &&
-           p->m % c->vector == 0 && p->k >= TERMS;
+           p->m % c->vector == 0 && p->k >= AQ_TURNED_TERMS;
 }
 
 /* B is best read where it lies, strip by strip, but in form "k" where its rows
@@ -227,7 +227,7 @@ static void set_tile(Contract *k)
     const AqTarget *target = k->kernel->target;
     enum { SPARE = 16 }; /* an odd number of lines */
     c->tile_rows = c->split ? AQ_SPLIT_ROWS : aq_tile_rows(target);
-    c->turned_rows = c->split ? 2 * AQ_SPLIT_ROWS : AQ_TURNED_ROWS;
+    c->turned_rows = c->split ? AQ_SPLIT_TURNED_ROWS : AQ_TURNED_ROWS;
     c->most_k = c->split ? AQ_SPLIT_KC : AQ_KC;
     c->row = c->most_k + SPARE;
     c->split_row = aq_split_floats(c->most_k) + SPARE;
@@ -237,7 +237,7 @@ static void set_blocks(Contract *k)
 {
     AqContraction *c = k->c;
     c->turned = can_turn(c);
-    c->split &= c->panel == AQ_PANEL_ROWS || c->turned;
+    c->split &= c->panel == AQ_PANEL_ROWS || c->turned; /* else as gemm does */
     set_tile(k);
     AqBlocks b = blocks_of(k);
     aq_contract_leaves(k->k, &c->packing, &c->storing);

@@ -86,6 +86,11 @@ LLVMBasicBlockRef aq_emit_block(AqEmit *e, const char *name)
     return LLVMAppendBasicBlockInContext(e->context, e->function, name);
 }
 
+LLVMValueRef aq_param(AqEmit *e, unsigned index)
+{
+    return LLVMGetParam(e->function, index);
+}
+
 /* ---- types and constants ---- */
 
 LLVMTypeRef aq_vector(LLVMTypeRef element, int lanes)
@@ -305,6 +310,11 @@ LLVMValueRef aq_at(AqEmit *e, LLVMTypeRef element, LLVMValueRef base,
     return LLVMBuildGEP2(e->builder, element, base, &index, 1, "");
 }
 
+LLVMValueRef aq_float_at(AqEmit *e, LLVMValueRef base, LLVMValueRef index)
+{
+    return aq_at(e, e->f32, base, index);
+}
+
 LLVMValueRef aq_load(AqEmit *e, LLVMTypeRef type, LLVMValueRef pointer)
 {
     LLVMValueRef value = LLVMBuildLoad2(e->builder, type, pointer, "");
@@ -353,7 +363,23 @@ LLVMValueRef aq_gather(AqEmit *e, LLVMTypeRef type, LLVMValueRef base,
     return aq_intrinsic(e, "llvm.masked.gather", overload, 2, args, 4);
 }
 
-/* ---- loops ---- */
+/* ---- conditions and loops ---- */
+
+LLVMBasicBlockRef aq_only_if_less(AqEmit *e, LLVMValueRef a, LLVMValueRef b)
+{
+    LLVMBasicBlockRef then = aq_emit_block(e, "then");
+    LLVMBasicBlockRef skip = aq_emit_block(e, "skip");
+    LLVMValueRef less = LLVMBuildICmp(e->builder, LLVMIntSLT, a, b, "");
+    LLVMBuildCondBr(e->builder, less, then, skip);
+    LLVMPositionBuilderAtEnd(e->builder, then);
+    return skip;
+}
+
+void aq_go_on(AqEmit *e, LLVMBasicBlockRef skip)
+{
+    LLVMBuildBr(e->builder, skip);
+    LLVMPositionBuilderAtEnd(e->builder, skip);
+}
 
 void aq_loop_begin(AqEmit *e, AqLoop *loop, LLVMValueRef from, LLVMValueRef to,
                    int64_t step)

@@ -40,11 +40,6 @@ enum {
     PARAM_AHEAD_STRIDE,
 };
 
-static LLVMValueRef param(AqEmit *e, unsigned index)
-{
-    return LLVMGetParam(e->function, index);
-}
-
 static LLVMValueRef number(AqEmit *e, int64_t value)
 {
     return LLVMConstInt(e->i8, (unsigned long long)value, false);
@@ -122,9 +117,9 @@ static int sum_register(int row, int column)
 static LLVMValueRef sum_place(const Tile *t, int row, int column)
 {
     AqEmit *e = t->e;
-    return aq_at(e, e->f32, param(e, PARAM_TILE),
-                 aq_i64(e, (int64_t)row * SIDE * t->key->columns +
-                               (int64_t)(t->first + column) * SIDE));
+    return aq_float_at(e, aq_param(e, PARAM_TILE),
+                       aq_i64(e, (int64_t)row * SIDE * t->key->columns +
+                                     (int64_t)(t->first + column) * SIDE));
 }
 
 static void store_sums(const Tile *t)
@@ -142,8 +137,8 @@ static void start_sums(const Tile *t)
     LLVMBasicBlockRef old = aq_emit_block(e, "old");
     LLVMBasicBlockRef fresh = aq_emit_block(e, "fresh");
     LLVMBasicBlockRef go = aq_emit_block(e, "go");
-    LLVMValueRef more = LLVMBuildICmp(e->builder, LLVMIntNE,
-                                      param(e, PARAM_MORE), aq_i64(e, 0), "");
+    LLVMValueRef more = LLVMBuildICmp(
+        e->builder, LLVMIntNE, aq_param(e, PARAM_MORE), aq_i64(e, 0), "");
     LLVMBuildCondBr(e->builder, more, old, fresh);
     LLVMPositionBuilderAtEnd(e->builder, old);
     for (int i = 0; i < t->down * t->across; i++)
@@ -166,21 +161,22 @@ static void load_a(const Tile *t, LLVMValueRef a, int part)
 {
     AqEmit *e = t->e;
     for (int r = 0; r < t->down; r++)
-        load(e, OF_A + r,
-             aq_at(e, e->f32, a,
-                   aq_i64(e, (int64_t)r * SIDE * t->key->row + part * SIDE)),
-             t->key->row);
+        load(
+            e, OF_A + r,
+            aq_float_at(
+                e, a, aq_i64(e, (int64_t)r * SIDE * t->key->row + part * SIDE)),
+            t->key->row);
 }
 
 static void load_b(const Tile *t, LLVMValueRef b, int part)
 {
     AqEmit *e = t->e;
     for (int c = 0; c < t->across; c++)
-        load(
-            e, OF_B + c,
-            aq_at(e, e->f32, b,
-                  aq_i64(e, ((int64_t)(t->first + c) * PARTS + part) * PART_B)),
-            SIDE);
+        load(e, OF_B + c,
+             aq_float_at(
+                 e, b,
+                 aq_i64(e, ((int64_t)(t->first + c) * PARTS + part) * PART_B)),
+             SIDE);
 }
 
 static void multiply_parts(const Tile *t)
@@ -213,7 +209,7 @@ static LLVMValueRef fetch_ahead(const Tile *t, LLVMValueRef ahead)
     for (int i = 0; i < AQ_SPLIT_TERMS / groups; i++) {
         LLVMValueRef args[] = {ahead, aq_i32(e, 0), aq_i32(e, 2), aq_i32(e, 1)};
         aq_intrinsic(e, "llvm.prefetch", &e->pointer, 1, args, AQ_COUNT(args));
-        ahead = aq_at(e, e->f32, ahead, param(e, PARAM_AHEAD_STRIDE));
+        ahead = aq_float_at(e, ahead, aq_param(e, PARAM_AHEAD_STRIDE));
     }
     return ahead;
 }
@@ -223,28 +219,23 @@ static LLVMValueRef run_over_chunks(const Tile *t, LLVMValueRef ahead)
 {
     AqEmit *e = t->e;
     LLVMBuilderRef builder = e->builder;
-    LLVMValueRef zero = aq_i64(e, 0), terms = param(e, PARAM_K);
+    LLVMValueRef zero = aq_i64(e, 0), terms = aq_param(e, PARAM_K);
     LLVMBasicBlockRef before = LLVMGetInsertBlock(builder);
-    LLVMBasicBlockRef then = aq_emit_block(e, "then");
-    LLVMBasicBlockRef skip = aq_emit_block(e, "skip");
-    LLVMValueRef any = LLVMBuildICmp(builder, LLVMIntSLT, zero, terms, "");
-    LLVMBuildCondBr(builder, any, then, skip);
-    LLVMPositionBuilderAtEnd(builder, then);
+    LLVMBasicBlockRef skip = aq_only_if_less(e, zero, terms);
     AqLoop loop;
     aq_loop_begin(e, &loop, zero, terms, AQ_SPLIT_TERMS);
-    int a_at = aq_loop_carry(e, &loop, param(e, PARAM_A));
-    int b_at = aq_loop_carry(e, &loop, param(e, PARAM_B));
+    int a_at = aq_loop_carry(e, &loop, aq_param(e, PARAM_A));
+    int b_at = aq_loop_carry(e, &loop, aq_param(e, PARAM_B));
     int ahead_at = aq_loop_carry(e, &loop, ahead);
     LLVMValueRef a = loop.carried[a_at], b = loop.carried[b_at];
     add_chunk(t, a, b);
-    loop.next[a_at] = aq_at(e, e->f32, a, aq_i64(e, AQ_SPLIT_FLOATS));
+    loop.next[a_at] = aq_float_at(e, a, aq_i64(e, AQ_SPLIT_FLOATS));
     loop.next[b_at] = aq_at(
         e, e->f32, b, aq_i64(e, (int64_t)t->key->columns * AQ_SPLIT_FLOATS));
     loop.next[ahead_at] = fetch_ahead(t, loop.carried[ahead_at]);
     aq_loop_end(e, &loop);
     LLVMBasicBlockRef last = LLVMGetInsertBlock(builder);
-    LLVMBuildBr(builder, skip);
-    LLVMPositionBuilderAtEnd(builder, skip);
+    aq_go_on(e, skip);
     LLVMValueRef end = LLVMBuildPhi(builder, e->pointer, "");
     LLVMAddIncoming(end, &ahead, &before, 1);
     LLVMAddIncoming(end, &loop.next[ahead_at], &last, 1);
@@ -272,7 +263,7 @@ AqStatus aq_emit_micro_split(AqEmit *e, const void *key)
     allow_tiles(e);
     LLVMValueRef tiles = configuration(e);
     instruction(e, "llvm.x86.ldtilecfg", &tiles, 1);
-    LLVMValueRef ahead = param(e, PARAM_AHEAD);
+    LLVMValueRef ahead = aq_param(e, PARAM_AHEAD);
     t.down = t.key->rows;
     for (; t.first < t.key->vectors; t.first += ACROSS) {
         t.across = AQ_MIN(ACROSS, t.key->vectors - t.first);

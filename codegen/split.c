@@ -3,16 +3,6 @@
 
 enum { PARTS = 3, WORDS = 16 };
 
-static LLVMValueRef param(AqEmit *e, unsigned index)
-{
-    return LLVMGetParam(e->function, index);
-}
-
-static LLVMValueRef float_at(AqEmit *e, LLVMValueRef base, LLVMValueRef index)
-{
-    return aq_at(e, e->f32, base, index);
-}
-
 static LLVMValueRef times(AqEmit *e, LLVMValueRef a, LLVMValueRef b)
 {
     return LLVMBuildMul(e->builder, a, b, "");
@@ -49,7 +39,7 @@ static void split(AqEmit *e, LLVMValueRef x, LLVMValueRef y, LLVMValueRef to,
         LLVMValueRef of_y = upper(e, y, !last, &high);
         low = LLVMBuildLShr(builder, low, aq_int_of(e, e->vi32, 16), "");
         aq_store(e, LLVMBuildOr(builder, low, high, ""),
-                 float_at(e, to, aq_i64(e, p * stride)));
+                 aq_float_at(e, to, aq_i64(e, p * stride)));
         x = LLVMBuildFSub(builder, x, of_x, "");
         y = LLVMBuildFSub(builder, y, of_y, "");
     }
@@ -60,7 +50,7 @@ static LLVMValueRef load(AqEmit *e, LLVMValueRef row, LLVMValueRef first,
                          LLVMValueRef left)
 {
     LLVMValueRef mask = left ? aq_mask(e, left, e->lanes) : NULL;
-    return aq_load_masked(e, e->vf32, float_at(e, row, first), mask);
+    return aq_load_masked(e, e->vf32, aq_float_at(e, row, first), mask);
 }
 
 /* The chunk that begins at term `first`. */
@@ -73,23 +63,7 @@ static void split_chunk(AqEmit *e, LLVMValueRef from, LLVMValueRef first,
     LLVMValueRef high = left ? plus(e, left, -WORDS) : NULL;
     LLVMValueRef x = load(e, from, first, left);
     LLVMValueRef y = load(e, from, plus(e, first, WORDS), high);
-    split(e, x, y, float_at(e, to, words), WORDS);
-}
-
-static LLVMBasicBlockRef only_if_less(AqEmit *e, LLVMValueRef a, LLVMValueRef b)
-{
-    LLVMBasicBlockRef then = aq_emit_block(e, "then");
-    LLVMBasicBlockRef skip = aq_emit_block(e, "skip");
-    LLVMValueRef less = LLVMBuildICmp(e->builder, LLVMIntSLT, a, b, "");
-    LLVMBuildCondBr(e->builder, less, then, skip);
-    LLVMPositionBuilderAtEnd(e->builder, then);
-    return skip;
-}
-
-static void go_on(AqEmit *e, LLVMBasicBlockRef skip)
-{
-    LLVMBuildBr(e->builder, skip);
-    LLVMPositionBuilderAtEnd(e->builder, skip);
+    split(e, x, y, aq_float_at(e, to, words), WORDS);
 }
 
 AqStatus aq_emit_split_rows(AqEmit *e, const void *context)
@@ -98,29 +72,29 @@ AqStatus aq_emit_split_rows(AqEmit *e, const void *context)
     LLVMTypeRef parameters[] = {e->pointer, e->i64, e->pointer,
                                 e->i64,     e->i64, e->i64};
     aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
-    LLVMValueRef zero = aq_i64(e, 0), terms = param(e, 5);
+    LLVMValueRef zero = aq_i64(e, 0), terms = aq_param(e, 5);
     LLVMValueRef whole =
         LLVMBuildAnd(e->builder, terms, aq_i64(e, -AQ_SPLIT_TERMS), "");
     LLVMValueRef left = LLVMBuildSub(e->builder, terms, whole, "");
-    LLVMBasicBlockRef none = only_if_less(e, zero, param(e, 4));
+    LLVMBasicBlockRef none = aq_only_if_less(e, zero, aq_param(e, 4));
     AqLoop rows, chunks;
-    aq_loop_begin(e, &rows, zero, param(e, 4), 1);
+    aq_loop_begin(e, &rows, zero, aq_param(e, 4), 1);
     LLVMValueRef from =
-        float_at(e, param(e, 0), times(e, rows.counter, param(e, 1)));
+        aq_float_at(e, aq_param(e, 0), times(e, rows.counter, aq_param(e, 1)));
     LLVMValueRef to =
-        float_at(e, param(e, 2), times(e, rows.counter, param(e, 3)));
+        aq_float_at(e, aq_param(e, 2), times(e, rows.counter, aq_param(e, 3)));
 
-    LLVMBasicBlockRef skip = only_if_less(e, zero, whole);
+    LLVMBasicBlockRef skip = aq_only_if_less(e, zero, whole);
     aq_loop_begin(e, &chunks, zero, whole, AQ_SPLIT_TERMS);
     split_chunk(e, from, chunks.counter, NULL, to);
     aq_loop_end(e, &chunks);
-    go_on(e, skip);
+    aq_go_on(e, skip);
 
-    skip = only_if_less(e, zero, left);
+    skip = aq_only_if_less(e, zero, left);
     split_chunk(e, from, whole, left, to);
-    go_on(e, skip);
+    aq_go_on(e, skip);
     aq_loop_end(e, &rows);
-    go_on(e, none);
+    aq_go_on(e, none);
     LLVMBuildRetVoid(e->builder);
     return AQ_OK;
 }
@@ -130,12 +104,12 @@ static LLVMValueRef load_column(AqEmit *e, LLVMValueRef term,
                                 LLVMValueRef there, int v)
 {
     LLVMValueRef at =
-        plus(e, times(e, term, param(e, 1)), (int64_t)v * e->lanes);
+        plus(e, times(e, term, aq_param(e, 1)), (int64_t)v * e->lanes);
     LLVMValueRef inside =
-        LLVMBuildICmp(e->builder, LLVMIntSLT, term, param(e, 3), "");
+        LLVMBuildICmp(e->builder, LLVMIntSLT, term, aq_param(e, 3), "");
     LLVMValueRef none = LLVMConstNull(LLVMTypeOf(there));
     LLVMValueRef mask = LLVMBuildSelect(e->builder, inside, there, none, "");
-    return aq_load_masked(e, e->vf32, float_at(e, param(e, 0), at), mask);
+    return aq_load_masked(e, e->vf32, aq_float_at(e, aq_param(e, 0), at), mask);
 }
 
 AqStatus aq_emit_split_strip(AqEmit *e, const void *context)
@@ -146,32 +120,32 @@ AqStatus aq_emit_split_strip(AqEmit *e, const void *context)
     aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
     LLVMValueRef mask[MOST];
     for (int v = 0; v < vectors; v++)
-        mask[v] =
-            aq_mask(e, plus(e, param(e, 4), -(int64_t)v * e->lanes), e->lanes);
+        mask[v] = aq_mask(e, plus(e, aq_param(e, 4), -(int64_t)v * e->lanes),
+                          e->lanes);
     LLVMValueRef zero = aq_i64(e, 0);
-    LLVMBasicBlockRef none = only_if_less(e, zero, param(e, 3));
+    LLVMBasicBlockRef none = aq_only_if_less(e, zero, aq_param(e, 3));
     AqLoop chunks, words;
-    aq_loop_begin(e, &chunks, zero, param(e, 3), AQ_SPLIT_TERMS);
+    aq_loop_begin(e, &chunks, zero, aq_param(e, 3), AQ_SPLIT_TERMS);
     LLVMValueRef chunk =
-        float_at(e, param(e, 2),
-                 times(e, chunks.counter,
-                       aq_i64(e, (int64_t)vectors * PARTS * WORDS * WORDS /
-                                     AQ_SPLIT_TERMS)));
+        aq_float_at(e, aq_param(e, 2),
+                    times(e, chunks.counter,
+                          aq_i64(e, (int64_t)vectors * PARTS * WORDS * WORDS /
+                                        AQ_SPLIT_TERMS)));
     aq_loop_begin(e, &words, zero, aq_i64(e, WORDS), 1);
     LLVMValueRef term =
         LLVMBuildAdd(e->builder, chunks.counter, words.counter, "");
     LLVMValueRef to =
-        float_at(e, chunk, times(e, words.counter, aq_i64(e, WORDS)));
+        aq_float_at(e, chunk, times(e, words.counter, aq_i64(e, WORDS)));
     for (int v = 0; v < vectors; v++) {
         LLVMValueRef x = load_column(e, term, mask[v], v);
         LLVMValueRef y = load_column(e, plus(e, term, WORDS), mask[v], v);
         split(e, x, y,
-              float_at(e, to, aq_i64(e, (int64_t)v * PARTS * WORDS * WORDS)),
+              aq_float_at(e, to, aq_i64(e, (int64_t)v * PARTS * WORDS * WORDS)),
               (int64_t)WORDS * WORDS);
     }
     aq_loop_end(e, &words);
     aq_loop_end(e, &chunks);
-    go_on(e, none);
+    aq_go_on(e, none);
     LLVMBuildRetVoid(e->builder);
     return AQ_OK;
 }

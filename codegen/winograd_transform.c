@@ -197,11 +197,6 @@ enum {
     PARAM_VECTORS,
 };
 
-static LLVMValueRef param(AqEmit *e, unsigned i)
-{
-    return LLVMGetParam(e->function, i);
-}
-
 /* base + i * row + j * column, in floats */
 static LLVMValueRef place(AqEmit *e, LLVMValueRef base, int i, LLVMValueRef row,
                           int j, LLVMValueRef column)
@@ -220,8 +215,8 @@ static void transform(AqEmit *e, const Matrix *m, LLVMValueRef from,
         LLVMValueRef x[MOST];
         for (int i = 0; i < m->columns; i++)
             x[i] = aq_load(e, e->vf32,
-                           place(e, from, i, param(e, PARAM_FROM_ROW), j,
-                                 param(e, PARAM_FROM_COLUMN)));
+                           place(e, from, i, aq_param(e, PARAM_FROM_ROW), j,
+                                 aq_param(e, PARAM_FROM_COLUMN)));
         apply(e, m, x, middle[j]);
     }
     for (int i = 0; i < m->rows; i++) {
@@ -231,8 +226,8 @@ static void transform(AqEmit *e, const Matrix *m, LLVMValueRef from,
         apply(e, m, x, y);
         for (int j = 0; j < m->rows; j++)
             aq_store(e, y[j],
-                     place(e, to, i, param(e, PARAM_TO_ROW), j,
-                           param(e, PARAM_TO_COLUMN)));
+                     place(e, to, i, aq_param(e, PARAM_TO_ROW), j,
+                           aq_param(e, PARAM_TO_COLUMN)));
     }
 }
 
@@ -243,11 +238,12 @@ AqStatus aq_emit_transform(AqEmit *e, const void *context)
                                 e->i64,     e->i64, e->i64};
     aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
     AqLoop loop;
-    aq_loop_begin(e, &loop, aq_i64(e, 0), param(e, PARAM_VECTORS), 1);
+    aq_loop_begin(e, &loop, aq_i64(e, 0), aq_param(e, PARAM_VECTORS), 1);
     LLVMValueRef at =
         LLVMBuildMul(e->builder, loop.counter, aq_i64(e, e->lanes), "");
-    transform(e, &matrices[*which], aq_at(e, e->f32, param(e, PARAM_FROM), at),
-              aq_at(e, e->f32, param(e, PARAM_TO), at));
+    transform(e, &matrices[*which],
+              aq_at(e, e->f32, aq_param(e, PARAM_FROM), at),
+              aq_at(e, e->f32, aq_param(e, PARAM_TO), at));
     aq_loop_end(e, &loop);
     LLVMBuildRetVoid(e->builder);
     return AQ_OK;

@@ -14,8 +14,9 @@
 
 /* ---- registers ---- */
 
-/* Rows of an operand that are turned at a time: whole tiles, whole vectors. */
-enum { AQ_TURNED_ROWS = 48 };
+/* Of an operand that is turned: rows at a time, whole tiles and whole vectors;
+ * the terms from which on it pays. */
+enum { AQ_TURNED_ROWS = 48, AQ_TURNED_TERMS = 64 };
 
 /* The register tile of contractions: rows, and floats across. */
 static inline int aq_tile_rows(const AqTarget *target)
@@ -30,9 +31,14 @@ static inline int aq_tile_columns(const AqTarget *target)
 }
 
 /* Products of numbers that are split into three of bfloat16 (codegen/split.h):
- * rows of the tile, terms of a product, and the floats that so many terms take.
- */
-enum { AQ_SPLIT_ROWS = 32, AQ_SPLIT_TERMS = 32, AQ_SPLIT_FLOATS = 48 };
+ * rows of the tile, and those that are turned at a time; terms of a product,
+ * and the floats that so many take. */
+enum {
+    AQ_SPLIT_ROWS = 32,
+    AQ_SPLIT_TURNED_ROWS = 2 * AQ_SPLIT_ROWS,
+    AQ_SPLIT_TERMS = 32,
+    AQ_SPLIT_FLOATS = 48,
+};
 
 /* ---- winograd ---- */
 

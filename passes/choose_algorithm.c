@@ -4,6 +4,7 @@
  * `suits` says what an algorithm can compute, `wins` where it is the fastest,
  * `blocks` how it cuts the work; the first row that suits and wins is taken.
  * The figures behind a `wins` stand above it. */
+#include "ir/tiles.h"
 #include "passes/choose.h"
 
 #include <string.h>
@@ -84,18 +85,24 @@ static bool nowhere(const AqContractFacts *facts, const AqTarget *target)
 
 /* ---- gemm_bf16x6: products on the matrix unit ---- */
 
-/* Terms in rows, or columns that can be turned into rows. */
+/* Terms in rows, or columns that can be turned into rows: those of one tap, no
+ * pixel skipped. */
 static bool can_split(const AqContractFacts *f, const AqTarget *target)
 {
-    bool weights = f->op == AQ_OP_conv2d_weight_gradient, one = true;
+    int64_t rows = f->m, terms = f->k;
+    bool turned = f->by_terms, direct = true;
     if (target->level < 5)
         return false;
-    for (int d = 0; weights && d < 2; d++)
-        one = one && f->kernel[d] == 1 && f->stride[d] == 1;
-    if (f->op == AQ_OP_matmul ? f->by_terms : weights)
-        return one &&
-               (f->op == AQ_OP_matmul ? f->m : f->in) % target->vector == 0;
-    return true;
+    if (f->op == AQ_OP_conv2d_weight_gradient) {
+        turned = true;
+        rows = f->in / f->groups;
+        terms = f->images * f->y_size[0] * f->y_size[1];
+        for (int d = 0; d < 2; d++)
+            direct = direct && f->kernel[d] == 1 && f->stride[d] == 1 &&
+                     f->x_size[d] == f->y_size[d];
+    }
+    return !turned ||
+           (direct && rows % target->vector == 0 && terms >= AQ_TURNED_TERMS);
 }
 
 /* Sizes that fill its tiles: a chunk of terms, a vector, half of the rows. */

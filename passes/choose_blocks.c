@@ -236,7 +236,7 @@ int aq_choose_gemm_blocks(const AqContractFacts *facts, const AqTarget *target,
 int aq_choose_split_blocks(const AqContractFacts *facts, const AqTarget *target,
                            int64_t *blocks, int64_t *most)
 {
-    Shape shape = shape_of(facts, AQ_SPLIT_ROWS, (int64_t)2 * AQ_SPLIT_ROWS);
+    Shape shape = shape_of(facts, AQ_SPLIT_ROWS, AQ_SPLIT_TURNED_ROWS);
     shape.split = true;
     shape.terms = SPLIT_TERMS;
     shape.of_a *= 5.0 / 2;

@@ -5,19 +5,23 @@
  * arithmetic at the peak of fused multiply-adds, and of inputs and results,
  * each once, at the bandwidth of a triad.  Arithmetic is that of the kernel's
  * own algorithm; GFLOP/s count the useful operations, whatever the algorithm,
- * so that they can exceed the peak. */
+ * so that they can exceed the peak.
+ *
+ * A kernel is a line of 120 columns; in a narrower terminal it is two. */
 #include "frontend/cli/cli.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
-enum { RUNS = 3, LINE = 120 };
+enum { RUNS = 3, WIDE = 120, LEAST = 80, INDENT = 10 };
 
 /* Kernels that are equal, or of one kind, together. */
 typedef struct Group {
-    char *what;   /* malloc'd */
+    const char *algorithm, *name, *scope;
+    char *shapes; /* malloc'd */
     AqHash equal; /* what they have in common */
-    const char *scope;
     int count;
     double seconds, flops, bytes, limit;
 } Group;
@@ -27,6 +31,8 @@ typedef struct Report {
     Group *groups, *kinds; /* malloc'd */
     int n_groups, n_kinds;
     double peak, triad, total;
+    int line;      /* columns */
+    int algorithm; /* of them for the longest one's name */
 } Report;
 
 /* ---- what a kernel is ---- */
@@ -47,10 +53,13 @@ static const char *algorithm_of(const AqNode *kernel)
     return aq_attr_text(kernel, AQ_KEY_ALGORITHM, "");
 }
 
-/* How many multiplications an algorithm leaves of each that counts: F(4x4,3x3)
- * of Winograd takes 36 for 16 results of 9 each (Lavin and Gray 2016). */
+/* The time at the peak of multiply-adds that an algorithm makes of one: F(4x4,
+ * 3x3) of Winograd takes 36 for 16 results of 9 each (Lavin and Gray 2016); of
+ * bfloat16 there are six for one of floats, 16 in the time of one. */
 static double share_executed(const char *algorithm)
 {
+    if (!strcmp(algorithm, "gemm_bf16x6"))
+        return 6.0 / 16;
     return strcmp(algorithm, "winograd") ? 1 : 36.0 / 144;
 }
 
@@ -66,24 +75,30 @@ static double bytes_of(const AqGraph *graph, AqId kernel)
     return sum;
 }
 
-/* "conv2d f32[8,32,32,128] f32[3,3,128,128]", "map, 4 in, 2 out f32[8,32]" */
-static void describe(const AqGraph *graph, AqId kernel, AqText *out)
+/* "conv2d", "map" */
+static const char *name_of(const AqNode *kernel)
+{
+    const AqGraph *body = aq_attr_body(kernel);
+    AqId core = core_of(body);
+    return core == AQ_NO_NODE ? aq_attr_text(kernel, AQ_KEY_KIND, "")
+                              : aq_op_info[aq_node(body, core)->op].name;
+}
+
+/* "f32[8,32,32,128] f32[3,3,128,128]", "4 in, 2 out f32[8,32]" */
+static void add_shapes(const AqGraph *graph, AqId kernel, AqText *out)
 {
     const AqNode *node = aq_node(graph, kernel);
     const AqGraph *body = aq_attr_body(node);
     AqId core = core_of(body);
     if (core == AQ_NO_NODE) {
         AqType type = aq_result_type(graph, kernel, 0);
-        aq_text_printf(out, "%s, %d in, %d out ",
-                       aq_attr_text(node, AQ_KEY_KIND, ""), node->n_inputs,
-                       body->n_outputs);
+        aq_text_printf(out, "%d in, %d out ", node->n_inputs, body->n_outputs);
         aq_type_text(out, &type);
         return;
     }
     const AqNode *op = aq_node(body, core);
-    aq_text_add(out, aq_op_info[op->op].name);
     for (int i = 0; i < AQ_MIN(op->n_inputs, 2); i++) {
-        aq_text_add(out, " ");
+        aq_text_add(out, i ? " " : "");
         aq_type_text(out, &aq_node(body, op->inputs[i])->type);
     }
 }
@@ -136,29 +151,26 @@ static void add(const Report *r, Group *group, AqId kernel, double seconds)
 static void add_kernel(Report *r, AqId kernel, double seconds)
 {
     const AqNode *node = aq_node(r->graph, kernel);
+    const char *algorithm = algorithm_of(node), *name = name_of(node);
     Group *g = find_group(r->groups, &r->n_groups, hash_of(r->graph, kernel));
     AqText text = {0};
     if (g->count == 0) {
         g->scope = node->scope;
-        aq_text_printf(&text, "%-8s  ", algorithm_of(node));
-        describe(r->graph, kernel, &text);
-        g->what = text.data;
+        g->algorithm = algorithm;
+        g->name = name;
+        add_shapes(r->graph, kernel, &text);
+        g->shapes = text.data;
         text = (AqText){0};
+        r->algorithm = AQ_MAX(r->algorithm, (int)strlen(algorithm));
     }
     add(r, g, kernel, seconds);
-    AqId core = core_of(aq_attr_body(node));
-    aq_text_printf(
-        &text, "%-8s  %s", algorithm_of(node),
-        core == AQ_NO_NODE
-            ? aq_attr_text(node, AQ_KEY_KIND, "")
-            : aq_op_info[aq_node(aq_attr_body(node), core)->op].name);
+    aq_text_printf(&text, "%s %s", algorithm, name);
     Group *kind =
         find_group(r->kinds, &r->n_kinds,
                    aq_hash128(text.data ? text.data : "", text.length));
-    if (kind->count == 0)
-        kind->what = text.data;
-    else
-        aq_text_free(&text);
+    aq_text_free(&text);
+    kind->algorithm = algorithm;
+    kind->name = name;
     add(r, kind, kernel, seconds);
 }
 
@@ -170,27 +182,55 @@ static int by_seconds(const void *a, const void *b)
 
 /* ---- printing ---- */
 
+/* Of the terminal that is written to, of the one that COLUMNS speaks of, or of
+ * any that is wide. */
+static int columns_of_line(void)
+{
+    struct winsize size = {0};
+    const char *said = getenv("COLUMNS");
+    int columns = said ? atoi(said) : 0;
+    if (columns <= 0 && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0)
+        columns = size.ws_col;
+    return columns <= 0 ? WIDE : AQ_MAX(LEAST, AQ_MIN(columns, WIDE));
+}
+
 static void print_header(const char *last)
 {
-    printf("\n%5s %9s %6s %8s %6s %6s  %s\n", "count", "ms", "share", "GFLOP/s",
+    printf("\n%5s %8s %6s %7s %6s %6s  %s\n", "count", "ms", "share", "GFLOP/s",
            "GB/s", "limit", last);
+}
+
+/* So much of it as there is room for, without blanks at its end. */
+static void print_cut(const Report *r, const char *line)
+{
+    int length = (int)AQ_MIN(strlen(line), (size_t)r->line);
+    while (length > 0 && line[length - 1] == ' ')
+        length--;
+    printf("%.*s\n", length, line);
 }
 
 /* Small kernels that run one after another on one thread are timed together,
  * as the first of them: the others, far beyond any limit, have no rates. */
 static void print_group(const Report *r, const Group *g)
 {
-    bool timed = g->limit < 10 * g->seconds;
-    char work[16] = "", rest[40] = "", line[LINE + 1];
+    bool timed = g->limit < 10 * g->seconds, wide = r->line >= WIDE;
+    char work[16] = "", rest[40] = "", line[400], shapes[200] = "";
     if (timed && g->flops > 0)
         snprintf(work, sizeof work, "%.1f", g->flops / g->seconds / 1e9);
     if (timed)
         snprintf(rest, sizeof rest, "%.1f %5.0f%%", g->bytes / g->seconds / 1e9,
                  100 * g->limit / g->seconds);
-    snprintf(line, sizeof line, "%5d %9.3f %5.1f%% %8s %13s  %s  %s", g->count,
-             1e3 * g->seconds, 100 * g->seconds / r->total, work, rest, g->what,
-             g->scope ? g->scope : "");
-    printf("%s\n", line);
+    if (g->shapes)
+        snprintf(shapes, sizeof shapes, "%s  %s", g->shapes,
+                 g->scope ? g->scope : "");
+    snprintf(line, sizeof line, "%5d %8.3f %5.1f%% %7s %13s  %-*s  %s %s",
+             g->count, 1e3 * g->seconds, 100 * g->seconds / r->total, work,
+             rest, r->algorithm, g->algorithm, g->name, wide ? shapes : "");
+    print_cut(r, line);
+    if (wide || !g->shapes)
+        return;
+    snprintf(line, sizeof line, "%*s%s", INDENT, "", shapes);
+    print_cut(r, line);
 }
 
 static void print_groups(const Report *r, Group *groups, int count,
@@ -209,23 +249,24 @@ static void print_groups(const Report *r, Group *groups, int count,
         seconds += groups[i].seconds;
     }
     if (left > 0)
-        printf("%5d %9.3f %5.1f%%  in %d lines below %.1f %% each\n", kernels,
+        printf("%5d %8.3f %5.1f%%  in %d lines below %.1f %% each\n", kernels,
                1e3 * seconds, 100 * seconds / r->total, left, 100 * least);
 }
 
 static void print_report(const Report *r, int kernels, double copies)
 {
     printf("\nlimits   %.1f GFLOP/s in fused multiply-adds, %.1f GB/s in a "
-           "triad\n",
+           "triad\n"
+           "         (equal kernels are one, with the scope of the first)\n",
            r->peak / 1e9, r->triad / 1e9);
-    print_header("algorithm and kernel (of equal ones the first's scope)");
+    print_header("algorithm and kernel");
     print_groups(r, r->groups, r->n_groups, 0.001);
     print_header("algorithm and kind");
     print_groups(r, r->kinds, r->n_kinds, 0);
     if (copies > 0)
-        printf("%5s %9.3f %5.1f%%  outside kernels\n", "", 1e3 * copies,
+        printf("%5s %8.3f %5.1f%%  outside kernels\n", "", 1e3 * copies,
                100 * copies / r->total);
-    printf("%5d %9.3f ms in all kernels\n", kernels, 1e3 * r->total);
+    printf("%5d %8.3f ms in all kernels\n", kernels, 1e3 * r->total);
 }
 
 /* ---- measuring ---- */
@@ -255,7 +296,8 @@ AqStatus aq_cli_bench_kernels(AqCli *cli, AqCompiled *program, int threads,
                 .groups = calloc(most, sizeof *r.groups),
                 .kinds = calloc(most, sizeof *r.kinds),
                 .peak = peak,
-                .triad = aq_measure_triad(threads)};
+                .triad = aq_measure_triad(threads),
+                .line = columns_of_line()};
     if (!seconds || !r.groups || !r.kinds || r.triad <= 0) {
         aq_no_memory(&cli->error, most * sizeof(Group));
     } else {
@@ -264,9 +306,7 @@ AqStatus aq_cli_bench_kernels(AqCli *cli, AqCompiled *program, int threads,
         collect(&r, plan, seconds);
     }
     for (int i = 0; i < r.n_groups; i++)
-        free(r.groups[i].what);
-    for (int i = 0; i < r.n_kinds; i++)
-        free(r.kinds[i].what);
+        free(r.groups[i].shapes);
     free(r.groups);
     free(r.kinds);
     free(seconds);

@@ -1,5 +1,6 @@
 /* Runs from the beginning to the end, stopped, killed, resumed and sampled
  * from, as somebody at a shell would. */
+#include "ir/ir.h"
 #include "tests/cli/program.h"
 
 #include <setjmp.h>
@@ -451,6 +452,32 @@ static void test_a_tuned_run_keeps_its_choices(void **state)
                                "other/checkpoints/000004/weights.safetensors"));
 }
 
+/* Levels of instructions round differently: to go on at another is said. */
+static void test_a_level_is_told_from_the_others(void **state)
+{
+    (void)state;
+    AqTarget best, other;
+    assert_int_equal(aq_target_host(0, &best, NULL), AQ_OK);
+    for (int level = AQ_FIRST_LEVEL; level <= AQ_LAST_LEVEL; level++) {
+        char sentence[300];
+        if (level == best.level || aq_target_host(level, &other, NULL))
+            continue;
+        aq_expect(0, NULL, TRAIN "--level %d --steps 1 --out level%d", level,
+                  level);
+        assert_null(strstr(aq_complained(), "warning"));
+        snprintf(sentence, sizeof sentence,
+                 "the run was begun for %s, this is %s: what follows is equal "
+                 "up to rounding only",
+                 other.name, best.name);
+        aq_expect(0, NULL, "train --resume level%d --steps 2", level);
+        if (!strstr(aq_complained(), sentence))
+            fail_msg("%s, not\n%s", sentence, aq_complained());
+        aq_expect(0, NULL, "train --resume level%d --level %d --steps 3", level,
+                  level);
+        assert_null(strstr(aq_complained(), "warning"));
+    }
+}
+
 /* So is an algorithm that was asked for. */
 static void test_an_algorithm_stays_with_its_run(void **state)
 {
@@ -474,6 +501,7 @@ int main(void)
         cmocka_unit_test(test_samples_within_a_budget),
         cmocka_unit_test(test_same_bits_for_any_threads),
         cmocka_unit_test(test_same_bits_when_resumed),
+        cmocka_unit_test(test_a_level_is_told_from_the_others),
         cmocka_unit_test(test_a_tuned_run_keeps_its_choices),
         cmocka_unit_test(test_an_algorithm_stays_with_its_run),
         cmocka_unit_test(test_other_seeds_are_other_runs),

@@ -198,7 +198,7 @@ static void test_values(void **state)
          "--memory lots: not a size (such as 300M or 8G)"},
         {TRAIN SMILEYS "--level 6", 1, "--level 6: must lie between 3 and 5"},
         {TRAIN SMILEYS "--algorithm fft", 1,
-         "--algorithm fft: must be one of winograd, blas, gemm"},
+         "--algorithm fft: must be one of winograd, blas, gemm_bf16x6, gemm"},
         {TRAIN SMILEYS "--tune --algorithm gemm", 1,
          "--tune chooses algorithms by itself: leave --algorithm out"},
         {TRAIN SMILEYS "--dump fus", 1,

@@ -318,9 +318,17 @@ static void set_attrs(Conv *c, int64_t groups)
     c->attrs[3] = aq_int(AQ_KEY_GROUPS, groups);
 }
 
+/* One of four images is as small as its padding lets it be, or a few pixels
+ * larger: of one pixel where that is enough for a result. */
+static int64_t some_pixels(AqSuite *s, int64_t reach, const int64_t *pad)
+{
+    int64_t least = AQ_MAX(reach - pad[0] - pad[1], 1);
+    return below(s, 4) ? reach + below(s, 14) : least + below(s, 3);
+}
+
 static void some_conv(AqSuite *s, Conv *c)
 {
-    static const int64_t channels[] = {1, 3, 4, 5, 8, 13, 16, 24, 33, 40};
+    static const int64_t channels[] = {1, 2, 3, 4, 5, 8, 13, 16, 24, 33, 40};
     int64_t groups = below(s, 4) == 0 ? 1 + below(s, 3) : 1;
     int64_t in = channels[below(s, AQ_COUNT(channels))];
     int64_t out = channels[below(s, AQ_COUNT(channels))];
@@ -332,7 +340,7 @@ static void some_conv(AqSuite *s, Conv *c)
         c->pad[2 * d] = below(s, kernel[d] + 1);
         c->pad[2 * d + 1] = below(s, kernel[d] + 1);
         int64_t reach = (kernel[d] - 1) * c->dilation[d] + 1;
-        size[d] = reach + below(s, 14);
+        size[d] = some_pixels(s, reach, c->pad + 2 * d);
         y[d] = (size[d] + c->pad[2 * d] + c->pad[2 * d + 1] - reach) /
                    c->stride[d] +
                1;
@@ -376,7 +384,8 @@ void aq_suite_conv(AqSuite *s, int direction, int operands, int epilogue)
 /* Any size and padding, such that tiles are ragged on all sides. */
 void aq_suite_winograd(AqSuite *s, int direction, int operands, int epilogue)
 {
-    static const int64_t channels[] = {1, 3, 8, 15, 16, 24, 33, 48, 70, 130};
+    static const int64_t channels[] = {1,  2,  3,  4,  5,  8,  15,
+                                       16, 24, 33, 48, 70, 130};
     int64_t n = 1 + below(s, 3), size[2], y[2];
     int64_t in = channels[below(s, AQ_COUNT(channels))];
     int64_t out = channels[below(s, AQ_COUNT(channels))];
@@ -384,7 +393,7 @@ void aq_suite_winograd(AqSuite *s, int direction, int operands, int epilogue)
     for (int d = 0; d < 2; d++) {
         c.pad[2 * d] = below(s, 4);
         c.pad[2 * d + 1] = below(s, 4);
-        size[d] = 3 + below(s, 17);
+        size[d] = some_pixels(s, 3, c.pad + 2 * d);
         y[d] = size[d] + c.pad[2 * d] + c.pad[2 * d + 1] - 2;
     }
     c.x = F32(n, size[0], size[1], in);

@@ -163,7 +163,7 @@ static void check_result(const AqSuiteKernel *k, double factor,
     double unit = factor * 0x1p-23 * sqrt((double)k->k + 1);
     for (int64_t i = 0; i < count; i++) {
         double bound_here = 2 * unit * (rms + fabs(want->data[i])) +
-                            FLT_MIN; /* m2 of one row */
+                            FLT_EPSILON * FLT_EPSILON; /* m2 of equal rows */
         if (fabs(got[i] - want->data[i]) <= bound_here)
             continue;
         AqText text = {0};

@@ -101,6 +101,28 @@ static bool compare(Check *c, const double *gradient, double rtol, double atol,
     return true;
 }
 
+bool aq_test_check_slopes(const AqGraph *g, AqId loss, AqId wrt,
+                          const double *gradient, const AqBinding *bindings,
+                          int n_bindings, double rtol, double atol,
+                          char *message, size_t message_size)
+{
+    const AqNode *node = aq_node(g, wrt);
+    Check c = {.g = g,
+               .loss = loss,
+               .n_bindings = n_bindings,
+               .count = aq_elements(&node->type),
+               .arena = aq_arena_new()};
+    bool same = false;
+    assert_non_null(c.arena);
+    if (!bind_moving(&c, bindings, node))
+        snprintf(message, message_size, "wrt is not bound by its own name");
+    else
+        same = c.count == 0 ||
+               compare(&c, gradient, rtol, atol, message, message_size);
+    aq_arena_free(c.arena);
+    return same;
+}
+
 bool aq_test_check_gradient(AqGraph *g, AqId loss, AqId wrt,
                             const AqBinding *bindings, int n_bindings,
                             double rtol, double atol, char *message,
@@ -111,25 +133,20 @@ bool aq_test_check_gradient(AqGraph *g, AqId loss, AqId wrt,
         snprintf(message, message_size, "%s", g->error.text);
         return false;
     }
-    const AqNode *node = aq_node(g, wrt);
-    Check c = {.g = g,
-               .loss = loss,
-               .n_bindings = n_bindings,
-               .count = aq_elements(&node->type),
-               .arena = aq_arena_new()};
-    assert_non_null(c.arena);
+    AqArena *arena = aq_arena_new();
+    AqError error = {0};
     AqValue value = {.data = NULL};
     bool same = false;
-    if (!aq_same_type(&aq_node(g, gradient)->type, &node->type))
+    assert_non_null(arena);
+    if (!aq_same_type(&aq_node(g, gradient)->type, &aq_node(g, wrt)->type))
         snprintf(message, message_size, "the gradient has another type");
     else if (aq_test_evaluate(g, &gradient, 1, bindings, n_bindings, &value,
-                              c.arena, &c.error) != AQ_OK)
-        snprintf(message, message_size, "%s", c.error.text);
-    else if (!bind_moving(&c, bindings, node))
-        snprintf(message, message_size, "wrt is not bound by its own name");
+                              arena, &error) != AQ_OK)
+        snprintf(message, message_size, "%s", error.text);
     else
-        same = c.count == 0 ||
-               compare(&c, value.data, rtol, atol, message, message_size);
-    aq_arena_free(c.arena);
+        same =
+            aq_test_check_slopes(g, loss, wrt, value.data, bindings, n_bindings,
+                                 rtol, atol, message, message_size);
+    aq_arena_free(arena);
     return same;
 }

@@ -13,5 +13,10 @@ bool aq_test_check_gradient(AqGraph *g, AqId loss, AqId wrt,
                             const AqBinding *bindings, int n_bindings,
                             double rtol, double atol, char *message,
                             size_t message_size);
+/* The same for a gradient that is given, as computed by whatever is tested. */
+bool aq_test_check_slopes(const AqGraph *g, AqId loss, AqId wrt,
+                          const double *gradient, const AqBinding *bindings,
+                          int n_bindings, double rtol, double atol,
+                          char *message, size_t message_size);
 
 #endif

@@ -9,18 +9,24 @@
 #include "tests/support/bench.h"
 #include "tests/support/programs.h"
 
-AqMachine aq_machine_new(const AqGraph *g, AqPoolOptions options, int64_t limit)
+AqMachine aq_machine_with(const AqGraph *g, AqPoolOptions options,
+                          const AqProgramSettings *settings)
 {
-    AqProgramSettings settings = aq_test_settings();
     AqMachine m = {.program = NULL};
-    settings.memory_limit = limit;
     m.pool = aq_pool_new(&options, &m.error);
     m.memory = aq_test_memory();
     assert_non_null(m.pool);
-    m.program = aq_compiled_new(g, m.memory, m.pool, &settings, &m.error);
-    if (!m.program && !limit)
+    m.program = aq_compiled_new(g, m.memory, m.pool, settings, &m.error);
+    if (!m.program && !settings->memory_limit)
         fail_msg("%s", m.error.text);
     return m;
+}
+
+AqMachine aq_machine_new(const AqGraph *g, AqPoolOptions options, int64_t limit)
+{
+    AqProgramSettings settings = aq_test_settings();
+    settings.memory_limit = limit;
+    return aq_machine_with(g, options, &settings);
 }
 
 void aq_machine_free(AqMachine *m)
@@ -88,10 +94,8 @@ AqText aq_machine_left(const AqMachine *m)
     return text;
 }
 
-AqText aq_machine_three_steps(const AqGraph *g, AqPoolOptions options,
-                              int64_t limit)
+static AqText three_steps(AqMachine m, const AqGraph *g)
 {
-    AqMachine m = aq_machine_new(g, options, limit);
     if (!m.program)
         fail_msg("%s", m.error.text);
     aq_machine_fill(&m, g);
@@ -100,6 +104,18 @@ AqText aq_machine_three_steps(const AqGraph *g, AqPoolOptions options,
     AqText left = aq_machine_left(&m);
     aq_machine_free(&m);
     return left;
+}
+
+AqText aq_machine_three_steps(const AqGraph *g, AqPoolOptions options,
+                              int64_t limit)
+{
+    return three_steps(aq_machine_new(g, options, limit), g);
+}
+
+AqText aq_machine_three_with(const AqGraph *g, AqPoolOptions options,
+                             const AqProgramSettings *settings)
+{
+    return three_steps(aq_machine_with(g, options, settings), g);
 }
 
 void aq_check_same_left(const AqText *a, const AqText *b)

@@ -14,6 +14,8 @@ typedef struct AqMachine {
 /* With object code in aq_test_folder; limit 0: none. */
 AqMachine aq_machine_new(const AqGraph *g, AqPoolOptions options,
                          int64_t limit);
+AqMachine aq_machine_with(const AqGraph *g, AqPoolOptions options,
+                          const AqProgramSettings *settings);
 void aq_machine_free(AqMachine *m);
 
 /* Random values for every array: the same ones for the same name. */
@@ -25,6 +27,8 @@ AqText aq_machine_left(const AqMachine *m);
 /* What three steps leave, begun with those values. */
 AqText aq_machine_three_steps(const AqGraph *g, AqPoolOptions options,
                               int64_t limit);
+AqText aq_machine_three_with(const AqGraph *g, AqPoolOptions options,
+                             const AqProgramSettings *settings);
 void aq_check_same_left(const AqText *a, const AqText *b);
 
 #endif
