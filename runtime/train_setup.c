@@ -201,9 +201,24 @@ static AqStatus find_choices(AqTrain *t)
                    &t->tuning, t->error);
 }
 
+/* The level that is asked for; else, of a run that goes on, the one that it was
+ * begun at, if this processor has it; 0: the best. */
+static int wanted_level(const AqTrain *t)
+{
+    AqTarget target;
+    int level = t->session->level;
+    if (level || !t->session->resume)
+        return level;
+    for (level = AQ_FIRST_LEVEL; level <= AQ_LAST_LEVEL; level++)
+        if (aq_target_host(level, &target, NULL) == AQ_OK &&
+            !strcmp(target.name, t->options->target))
+            return level;
+    return 0;
+}
+
 static AqStatus open_machine(AqTrain *t)
 {
-    if (aq_target_host(t->session->level, &t->target, t->error))
+    if (aq_target_host(wanted_level(t), &t->target, t->error))
         return t->error->status;
     AqPoolOptions pool = {.threads = t->session->threads};
     t->pool = aq_pool_new(&pool, t->error);
