@@ -67,7 +67,7 @@ typedef struct DotBox {
     AqId first;
     int nodes, kernels;
     DotKind kind;
-    double flops;
+    double flops, seconds;
     int64_t parameters;
     int edges;                 /* first leaving, DOT_NOWHERE */
     int leave, enter;          /* edges within the picture */

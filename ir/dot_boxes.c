@@ -162,6 +162,7 @@ static void count_node(Dot *d, AqId id)
     box->nodes++;
     box->kernels += aq_node(d->graph, id)->op == AQ_OP_kernel;
     box->flops += aq_node_flops(d->graph, id);
+    box->seconds += d->options->seconds ? d->options->seconds[id] : 0;
     if (box->role != DOT_SOURCE && kind != DOT_STATE)
         box->kind = AQ_MAX(box->kind, kind);
     if (box->phase == DOT_UPDATE && box->role <= DOT_OWN)

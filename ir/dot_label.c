@@ -238,6 +238,26 @@ static void print_size(const Dot *d, AqText *out, int box)
         aq_text_add(out, " each");
 }
 
+/* "about 1.23 ms, 4.1 %, 240 GFLOP/s": of the step, where that can be told. */
+static void print_seconds(const Dot *d, AqText *out, int box)
+{
+    const DotBox *b = &d->boxes[box];
+    double all = 0;
+    if (b->seconds <= 0)
+        return;
+    for (AqId id = 0; id < d->graph->count; id++)
+        all += d->options->seconds[id];
+    bool small = b->seconds < 1e-3;
+    aq_text_printf(out, "<br/>about %.3g %s", b->seconds * (small ? 1e6 : 1e3),
+                   small ? "µs" : "ms");
+    if (b->seconds >= 1e-3 * all)
+        aq_text_printf(out, ", %.2g %%", 100 * b->seconds / all);
+    if (b->flops >= 1e6)
+        aq_text_printf(out, ", %.0f GFLOP/s", b->flops / b->seconds / 1e9);
+    if (d->groups[b->group].times > 1)
+        aq_text_add(out, " each");
+}
+
 /* ---- what has no edge ---- */
 
 static void print_told(const Dot *d, AqText *out, int box, bool inwards)
@@ -446,6 +466,7 @@ static void print_details(const Dot *d, AqText *out, int box)
         print_size(d, out, box);
     } else
         print_parameters(d, out, box);
+    print_seconds(d, out, box);
     print_told(d, out, box, true);
     print_saved(d, out, box);
     print_told(d, out, box, false);

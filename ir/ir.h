@@ -264,6 +264,7 @@ typedef struct AqDotOptions {
     int depth;         /* levels of scopes opened; 0: as many as fit */
     int most;          /* boxes that fit; 0: 75, or 150 in two columns */
     int64_t batch;     /* not told in shapes that begin with it; 0: tell all */
+    const double *seconds; /* that each node takes, estimated; NULL: not told */
 } AqDotOptions;
 
 typedef struct AqDotFacts {

@@ -1,6 +1,7 @@
 /* aquatint graph: a picture of what a model becomes. */
 #include "frontend/cli/cli.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static const AqCliOption options[] = {
@@ -34,8 +35,9 @@ typedef struct Picture {
     AqSetting settings[AQ_CLI_MOST_WORDS];
     AqTask task;
     AqOptimizer optimizer;
+    AqTarget target; /* of kernels */
     const char *out;
-    double seconds;
+    double seconds; /* that dot may take */
 } Picture;
 
 /* Options of what comes after the stage would do nothing. */
@@ -98,14 +100,13 @@ static AqStatus check_dump(const Picture *p)
 static AqGraph *optimize(Picture *p, const AqGraph *graph)
 {
     AqCliVerified verified = {.task = p->task, .optimizer = &p->optimizer};
-    AqTarget target;
     AqPipelineOptions how;
-    AqPassContext cx = {.target = &target, .error = &p->cli->error};
+    AqPassContext cx = {.target = &p->target, .error = &p->cli->error};
     int level =
         (int)aq_cli_int(p->cli, "level", 0, AQ_FIRST_LEVEL, AQ_LAST_LEVEL);
     if (aq_cli_passes(p->cli, &how) || check_dump(p) ||
         aq_cli_check_verified(p->cli, &verified) ||
-        aq_target_host(level, &target, cx.error))
+        aq_target_host(level, &p->target, cx.error))
         return NULL;
     how.until = p->stage == OPTIMIZED ? aq_fuse : NULL;
     return aq_optimize(graph, &how, &cx);
@@ -126,20 +127,38 @@ static AqGraph *graph_of(Picture *p)
 
 /* ---- drawing ---- */
 
+/* What kernels take, on a middling machine; NULL for graphs that have none. */
+static double *estimate(Picture *p, const AqGraph *graph)
+{
+    if (p->stage != KERNELS)
+        return NULL;
+    double *seconds = calloc((size_t)graph->count + 1, sizeof *seconds);
+    if (!seconds)
+        aq_no_memory(&p->cli->error, (size_t)graph->count * sizeof *seconds);
+    AqSpeed speed = aq_speed_of(&p->target);
+    for (AqId id = 0; seconds && id < graph->count; id++)
+        if (aq_node(graph, id)->op == AQ_OP_kernel)
+            seconds[id] = aq_kernel_seconds(graph, id, &speed);
+    return seconds;
+}
+
 static void draw(Picture *p, const AqGraph *graph)
 {
     AqCli *cli = p->cli;
     AqText title = {0}, text = {0};
+    double *seconds = estimate(p, graph);
     AqDotFacts facts;
     aq_text_printf(&title, "%s, %s", p->task.model->name, stages[p->stage]);
     AqDotOptions dot = {.title = title.data,
                         .scope = aq_cli_text(cli, "scope", NULL),
                         .depth = (int)aq_cli_int(cli, "depth", 0, 1, 100),
-                        .batch = p->task.batch};
+                        .batch = p->task.batch,
+                        .seconds = seconds};
     if (!cli->error.status &&
         !aq_graph_dot(graph, &dot, &text, &facts, &cli->error) &&
         !aq_draw(p->out, &text, p->seconds, &cli->error))
         printf("%s: %d boxes at depth %d\n", p->out, facts.boxes, facts.depth);
+    free(seconds);
     aq_text_free(&title);
     aq_text_free(&text);
 }
@@ -169,7 +188,8 @@ const AqCliCommand aq_cli_graph = {
                "are folded into one.\nThe backward half of a step is a column "
                "that is drawn upwards, beside\nthe forward.  A few kernels "
                "alone (--stage kernels --scope S --depth 9)\nare drawn around "
-               "their operations.",
+               "their operations; their times are estimates for a machine of\n"
+               "two cores.",
     .options = options,
     .n_options = AQ_COUNT(options),
     .run = graph_command,

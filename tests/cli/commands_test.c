@@ -72,6 +72,21 @@ static void test_channels(void **state)
                      0);
 }
 
+/* What kernels are estimated to take stands in their boxes, and in no others.
+ */
+static void test_a_graph_of_kernels_tells_times(void **state)
+{
+    (void)state;
+    aq_expect(0, NULL,
+              "graph ddpm_unet " SMALL " --stage optimized --out o.dot");
+    aq_expect(0, NULL, "graph ddpm_unet " SMALL " --stage kernels --out k.dot");
+    assert_int_not_equal(aq_shell("grep -q 'about [0-9.]* [µm]s' o.dot"), 0);
+    assert_int_equal(
+        aq_shell("grep -q 'about [0-9.]* [µm]s, [0-9.]* %%, [0-9]* GFLOP/s' "
+                 "k.dot"),
+        0);
+}
+
 /* Two tables, by kernels and by kinds, which both say of all of the time which
  * kernels it went to, in lines of so many columns. */
 static void check_kernels(const char *text, size_t columns)
@@ -238,6 +253,7 @@ static void test_bench_of_samples(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_graph_of_kernels_tells_times),
         cmocka_unit_test(test_streams),
         cmocka_unit_test(test_info),
         cmocka_unit_test(test_channels),
