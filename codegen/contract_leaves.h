@@ -82,6 +82,23 @@ typedef struct AqMicroKey {
 } AqMicroKey;
 AqStatus aq_emit_micro(AqEmit *e, const void *key);
 
+/* Both register tiles are an AqMicroFn; its parameters. */
+enum {
+    AQ_MICRO_A,
+    AQ_MICRO_B,
+    AQ_MICRO_TILE,
+    AQ_MICRO_K,
+    AQ_MICRO_LDB,
+    AQ_MICRO_MORE,
+    AQ_MICRO_SEGMENTS,
+    AQ_MICRO_COUNT,
+    AQ_MICRO_AHEAD,
+    AQ_MICRO_AHEAD_STRIDE,
+};
+void aq_emit_micro_function(AqEmit *e);
+/* Asks for a line that will be read later, into L2; where the next one is. */
+LLVMValueRef aq_emit_fetch_ahead(AqEmit *e, LLVMValueRef ahead);
+
 /* micro_split.c: the same function, of split operands: form "rows", without
  * ldb; the rows of the key are registers of 16 rows. */
 AqStatus aq_emit_micro_split(AqEmit *e, const void *key);

@@ -20,19 +20,6 @@ typedef struct Flow {
     LLVMValueRef k, a, b, ahead, sums[MOST_ACCUMULATORS];
 } Flow;
 
-enum {
-    PARAM_A,
-    PARAM_B,
-    PARAM_TILE,
-    PARAM_K,
-    PARAM_LDB,
-    PARAM_MORE,
-    PARAM_SEGMENTS,
-    PARAM_COUNT,
-    PARAM_AHEAD,
-    PARAM_AHEAD_STRIDE,
-};
-
 static LLVMValueRef at(Micro *m, LLVMValueRef base, int64_t index)
 {
     return aq_at(m->e, m->e->f32, base, aq_i64(m->e, index));
@@ -40,7 +27,7 @@ static LLVMValueRef at(Micro *m, LLVMValueRef base, int64_t index)
 
 static LLVMValueRef tile_place(Micro *m, int row, int vector)
 {
-    return at(m, LLVMGetParam(m->e->function, PARAM_TILE),
+    return at(m, LLVMGetParam(m->e->function, AQ_MICRO_TILE),
               (int64_t)row * m->key->columns + (int64_t)vector * m->e->lanes);
 }
 
@@ -49,15 +36,9 @@ static bool by_rows(const Micro *m)
     return m->key->panel == AQ_PANEL_ROWS;
 }
 
-/* Asks for a line that will be read later, into L2. */
 static void fetch_ahead(Micro *m, Flow *flow)
 {
-    AqEmit *e = m->e;
-    LLVMValueRef args[] = {flow->ahead, aq_i32(e, 0), aq_i32(e, 2),
-                           aq_i32(e, 1)};
-    aq_intrinsic(e, "llvm.prefetch", &e->pointer, 1, args, 4);
-    flow->ahead = aq_at(e, e->f32, flow->ahead,
-                        LLVMGetParam(e->function, PARAM_AHEAD_STRIDE));
+    flow->ahead = aq_emit_fetch_ahead(m->e, flow->ahead);
 }
 
 /* One k, the u-th of this round. */
@@ -79,9 +60,11 @@ static void step(Micro *m, Flow *flow, int u)
             *sum = aq_fma(e, x, b[v], *sum);
         }
     }
-    flow->b = aq_at(e, e->f32, flow->b, LLVMGetParam(e->function, PARAM_LDB));
+    flow->b =
+        aq_at(e, e->f32, flow->b, LLVMGetParam(e->function, AQ_MICRO_LDB));
     if (!by_rows(m))
-        flow->a = aq_at(e, e->f32, flow->a, LLVMGetParam(e->function, PARAM_K));
+        flow->a =
+            aq_at(e, e->f32, flow->a, LLVMGetParam(e->function, AQ_MICRO_K));
 }
 
 static LLVMValueRef phi(Micro *m, LLVMValueRef value, LLVMBasicBlockRef from)
@@ -159,7 +142,7 @@ static LLVMValueRef segment_field(Micro *m, LLVMValueRef number, int field)
     index = LLVMBuildAdd(e->builder, index, aq_i64(e, field), "");
     return aq_load(
         e, e->i64,
-        aq_at(e, e->i64, LLVMGetParam(e->function, PARAM_SEGMENTS), index));
+        aq_at(e, e->i64, LLVMGetParam(e->function, AQ_MICRO_SEGMENTS), index));
 }
 
 /* for each segment: run_over_k; `flow` has the sums before and after. */
@@ -170,7 +153,7 @@ static void run_over_segments(Micro *m, Flow *flow)
     LLVMBasicBlockRef before = LLVMGetInsertBlock(builder);
     LLVMBasicBlockRef body = aq_emit_block(e, "segment");
     LLVMBasicBlockRef after = aq_emit_block(e, "end");
-    LLVMValueRef count = LLVMGetParam(e->function, PARAM_COUNT);
+    LLVMValueRef count = LLVMGetParam(e->function, AQ_MICRO_COUNT);
     LLVMValueRef zero = aq_i64(e, 0);
     LLVMValueRef any = LLVMBuildICmp(builder, LLVMIntSLT, zero, count, "");
     LLVMBuildCondBr(builder, any, body, after);
@@ -179,11 +162,12 @@ static void run_over_segments(Micro *m, Flow *flow)
     LLVMValueRef number = phi(m, zero, before);
     Flow in = flow_phis(m, flow, before), out = in;
     out.k = zero;
-    out.a = aq_at(e, e->f32, LLVMGetParam(e->function, PARAM_A),
+    out.a = aq_at(e, e->f32, LLVMGetParam(e->function, AQ_MICRO_A),
                   segment_field(m, number, 0));
-    LLVMValueRef skip = LLVMBuildMul(builder, segment_field(m, number, 1),
-                                     LLVMGetParam(e->function, PARAM_LDB), "");
-    out.b = aq_at(e, e->f32, LLVMGetParam(e->function, PARAM_B), skip);
+    LLVMValueRef skip =
+        LLVMBuildMul(builder, segment_field(m, number, 1),
+                     LLVMGetParam(e->function, AQ_MICRO_LDB), "");
+    out.b = aq_at(e, e->f32, LLVMGetParam(e->function, AQ_MICRO_B), skip);
     run_over_k(m, &out, segment_field(m, number, 2));
     LLVMBasicBlockRef last = LLVMGetInsertBlock(builder);
     LLVMValueRef next = LLVMBuildAdd(builder, number, aq_i64(e, 1), "");
@@ -201,9 +185,9 @@ static void run_over_segments(Micro *m, Flow *flow)
 static Flow start(Micro *m)
 {
     Flow flow = {.k = aq_i64(m->e, 0),
-                 .a = LLVMGetParam(m->e->function, PARAM_A),
-                 .b = LLVMGetParam(m->e->function, PARAM_B),
-                 .ahead = LLVMGetParam(m->e->function, PARAM_AHEAD)};
+                 .a = LLVMGetParam(m->e->function, AQ_MICRO_A),
+                 .b = LLVMGetParam(m->e->function, AQ_MICRO_B),
+                 .ahead = LLVMGetParam(m->e->function, AQ_MICRO_AHEAD)};
     for (int i = 0; i < sums_of(m); i++)
         flow.sums[i] = LLVMConstNull(m->e->vf32);
     return flow;
@@ -224,24 +208,38 @@ static void finish(Micro *m, const Flow *flow, bool more)
     LLVMBuildRetVoid(e->builder);
 }
 
-/* The sums of each run over k begin at zero: shorter chains, smaller errors. */
-AqStatus aq_emit_micro(AqEmit *e, const void *key)
+/* ---- what both register tiles begin with ---- */
+
+void aq_emit_micro_function(AqEmit *e)
 {
-    Micro m = {.e = e, .key = key};
     LLVMTypeRef parameters[] = {e->pointer, e->pointer, e->pointer, e->i64,
                                 e->i64,     e->i64,     e->pointer, e->i64,
                                 e->pointer, e->i64};
     aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
+}
+
+LLVMValueRef aq_emit_fetch_ahead(AqEmit *e, LLVMValueRef ahead)
+{
+    LLVMValueRef args[] = {ahead, aq_i32(e, 0), aq_i32(e, 2), aq_i32(e, 1)};
+    aq_intrinsic(e, "llvm.prefetch", &e->pointer, 1, args, AQ_COUNT(args));
+    return aq_float_at(e, ahead, aq_param(e, AQ_MICRO_AHEAD_STRIDE));
+}
+
+/* The sums of each run over k begin at zero: shorter chains, smaller errors. */
+AqStatus aq_emit_micro(AqEmit *e, const void *key)
+{
+    Micro m = {.e = e, .key = key};
+    aq_emit_micro_function(e);
     Flow flow = start(&m);
     if (by_rows(&m))
-        run_over_k(&m, &flow, LLVMGetParam(e->function, PARAM_K));
+        run_over_k(&m, &flow, LLVMGetParam(e->function, AQ_MICRO_K));
     else
         run_over_segments(&m, &flow);
     LLVMBasicBlockRef old = aq_emit_block(e, "old");
     LLVMBasicBlockRef fresh = aq_emit_block(e, "fresh");
-    LLVMValueRef more =
-        LLVMBuildICmp(e->builder, LLVMIntNE,
-                      LLVMGetParam(e->function, PARAM_MORE), aq_i64(e, 0), "");
+    LLVMValueRef more = LLVMBuildICmp(e->builder, LLVMIntNE,
+                                      LLVMGetParam(e->function, AQ_MICRO_MORE),
+                                      aq_i64(e, 0), "");
     LLVMBuildCondBr(e->builder, more, old, fresh);
     LLVMPositionBuilderAtEnd(e->builder, old);
     finish(&m, &flow, true);

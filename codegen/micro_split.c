@@ -7,8 +7,6 @@
  */
 #include "codegen/contract.h"
 
-#include <string.h>
-
 enum {
     SIDE = 16,  /* rows and words of a tile register */
     SUMS = 0,   /* tile registers: 2 by 2 sums, */
@@ -17,7 +15,6 @@ enum {
     ACROSS = 2, /* registers of sums side by side */
     BYTES = 4,
     PART_B = SIDE * SIDE, /* floats of a part of B */
-    PARTS = 3,
 };
 
 typedef struct Tile {
@@ -26,19 +23,6 @@ typedef struct Tile {
     int down, across; /* tile registers of sums */
     int first;        /* vector of the strip */
 } Tile;
-
-enum {
-    PARAM_A,
-    PARAM_B,
-    PARAM_TILE,
-    PARAM_K,
-    PARAM_LDB,
-    PARAM_MORE,
-    PARAM_SEGMENTS,
-    PARAM_COUNT,
-    PARAM_AHEAD,
-    PARAM_AHEAD_STRIDE,
-};
 
 static LLVMValueRef number(AqEmit *e, int64_t value)
 {
@@ -117,7 +101,7 @@ static int sum_register(int row, int column)
 static LLVMValueRef sum_place(const Tile *t, int row, int column)
 {
     AqEmit *e = t->e;
-    return aq_float_at(e, aq_param(e, PARAM_TILE),
+    return aq_float_at(e, aq_param(e, AQ_MICRO_TILE),
                        aq_i64(e, (int64_t)row * SIDE * t->key->columns +
                                      (int64_t)(t->first + column) * SIDE));
 }
@@ -138,7 +122,7 @@ static void start_sums(const Tile *t)
     LLVMBasicBlockRef fresh = aq_emit_block(e, "fresh");
     LLVMBasicBlockRef go = aq_emit_block(e, "go");
     LLVMValueRef more = LLVMBuildICmp(
-        e->builder, LLVMIntNE, aq_param(e, PARAM_MORE), aq_i64(e, 0), "");
+        e->builder, LLVMIntNE, aq_param(e, AQ_MICRO_MORE), aq_i64(e, 0), "");
     LLVMBuildCondBr(e->builder, more, old, fresh);
     LLVMPositionBuilderAtEnd(e->builder, old);
     for (int i = 0; i < t->down * t->across; i++)
@@ -175,7 +159,8 @@ static void load_b(const Tile *t, LLVMValueRef b, int part)
         load(e, OF_B + c,
              aq_float_at(
                  e, b,
-                 aq_i64(e, ((int64_t)(t->first + c) * PARTS + part) * PART_B)),
+                 aq_i64(e, ((int64_t)(t->first + c) * AQ_SPLIT_PARTS + part) *
+                               PART_B)),
              SIDE);
 }
 
@@ -204,13 +189,9 @@ static void add_chunk(const Tile *t, LLVMValueRef a, LLVMValueRef b)
 /* Asks for lines that will be read later, into L2: one a term, in all. */
 static LLVMValueRef fetch_ahead(const Tile *t, LLVMValueRef ahead)
 {
-    AqEmit *e = t->e;
     int groups = (t->key->vectors + ACROSS - 1) / ACROSS;
-    for (int i = 0; i < AQ_SPLIT_TERMS / groups; i++) {
-        LLVMValueRef args[] = {ahead, aq_i32(e, 0), aq_i32(e, 2), aq_i32(e, 1)};
-        aq_intrinsic(e, "llvm.prefetch", &e->pointer, 1, args, AQ_COUNT(args));
-        ahead = aq_float_at(e, ahead, aq_param(e, PARAM_AHEAD_STRIDE));
-    }
+    for (int i = 0; i < AQ_SPLIT_TERMS / groups; i++)
+        ahead = aq_emit_fetch_ahead(t->e, ahead);
     return ahead;
 }
 
@@ -219,13 +200,13 @@ static LLVMValueRef run_over_chunks(const Tile *t, LLVMValueRef ahead)
 {
     AqEmit *e = t->e;
     LLVMBuilderRef builder = e->builder;
-    LLVMValueRef zero = aq_i64(e, 0), terms = aq_param(e, PARAM_K);
+    LLVMValueRef zero = aq_i64(e, 0), terms = aq_param(e, AQ_MICRO_K);
     LLVMBasicBlockRef before = LLVMGetInsertBlock(builder);
     LLVMBasicBlockRef skip = aq_only_if_less(e, zero, terms);
     AqLoop loop;
     aq_loop_begin(e, &loop, zero, terms, AQ_SPLIT_TERMS);
-    int a_at = aq_loop_carry(e, &loop, aq_param(e, PARAM_A));
-    int b_at = aq_loop_carry(e, &loop, aq_param(e, PARAM_B));
+    int a_at = aq_loop_carry(e, &loop, aq_param(e, AQ_MICRO_A));
+    int b_at = aq_loop_carry(e, &loop, aq_param(e, AQ_MICRO_B));
     int ahead_at = aq_loop_carry(e, &loop, ahead);
     LLVMValueRef a = loop.carried[a_at], b = loop.carried[b_at];
     add_chunk(t, a, b);
@@ -256,14 +237,11 @@ static void allow_tiles(AqEmit *e)
 AqStatus aq_emit_micro_split(AqEmit *e, const void *key)
 {
     Tile t = {.e = e, .key = key};
-    LLVMTypeRef parameters[] = {e->pointer, e->pointer, e->pointer, e->i64,
-                                e->i64,     e->i64,     e->pointer, e->i64,
-                                e->pointer, e->i64};
-    aq_emit_function(e, e->nothing, parameters, AQ_COUNT(parameters));
+    aq_emit_micro_function(e);
     allow_tiles(e);
     LLVMValueRef tiles = configuration(e);
     instruction(e, "llvm.x86.ldtilecfg", &tiles, 1);
-    LLVMValueRef ahead = aq_param(e, PARAM_AHEAD);
+    LLVMValueRef ahead = aq_param(e, AQ_MICRO_AHEAD);
     t.down = t.key->rows;
     for (; t.first < t.key->vectors; t.first += ACROSS) {
         t.across = AQ_MIN(ACROSS, t.key->vectors - t.first);

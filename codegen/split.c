@@ -1,7 +1,7 @@
 /* The leaves that split floats into three of bfloat16: see split.h. */
 #include "codegen/split.h"
 
-enum { PARTS = 3, WORDS = 16 };
+enum { WORDS = 16 };
 
 static LLVMValueRef times(AqEmit *e, LLVMValueRef a, LLVMValueRef b)
 {
@@ -32,8 +32,8 @@ static void split(AqEmit *e, LLVMValueRef x, LLVMValueRef y, LLVMValueRef to,
                   int64_t stride)
 {
     LLVMBuilderRef builder = e->builder;
-    for (int p = 0; p < PARTS; p++) {
-        bool last = p + 1 == PARTS; /* what is left has 8 bits */
+    for (int p = 0; p < AQ_SPLIT_PARTS; p++) {
+        bool last = p + 1 == AQ_SPLIT_PARTS; /* what is left has 8 bits */
         LLVMValueRef low, high;
         LLVMValueRef of_x = upper(e, x, !last, &low);
         LLVMValueRef of_y = upper(e, y, !last, &high);
@@ -129,8 +129,8 @@ AqStatus aq_emit_split_strip(AqEmit *e, const void *context)
     LLVMValueRef chunk =
         aq_float_at(e, aq_param(e, 2),
                     times(e, chunks.counter,
-                          aq_i64(e, (int64_t)vectors * PARTS * WORDS * WORDS /
-                                        AQ_SPLIT_TERMS)));
+                          aq_i64(e, (int64_t)vectors * AQ_SPLIT_PARTS * WORDS *
+                                        WORDS / AQ_SPLIT_TERMS)));
     aq_loop_begin(e, &words, zero, aq_i64(e, WORDS), 1);
     LLVMValueRef term =
         LLVMBuildAdd(e->builder, chunks.counter, words.counter, "");
@@ -139,9 +139,11 @@ AqStatus aq_emit_split_strip(AqEmit *e, const void *context)
     for (int v = 0; v < vectors; v++) {
         LLVMValueRef x = load_column(e, term, mask[v], v);
         LLVMValueRef y = load_column(e, plus(e, term, WORDS), mask[v], v);
-        split(e, x, y,
-              aq_float_at(e, to, aq_i64(e, (int64_t)v * PARTS * WORDS * WORDS)),
-              (int64_t)WORDS * WORDS);
+        split(
+            e, x, y,
+            aq_float_at(e, to,
+                        aq_i64(e, (int64_t)v * AQ_SPLIT_PARTS * WORDS * WORDS)),
+            (int64_t)WORDS * WORDS);
     }
     aq_loop_end(e, &words);
     aq_loop_end(e, &chunks);

@@ -25,6 +25,8 @@
 #include "codegen/emit.h"
 #include "ir/tiles.h"
 
+enum { AQ_SPLIT_PARTS = 3 };
+
 /* `rows` rows of `terms` terms; zeros follow to the end of a chunk. */
 typedef void AqSplitRowsFn(const float *from, int64_t from_stride, float *to,
                            int64_t to_stride, int64_t rows, int64_t terms);

@@ -235,6 +235,17 @@ static int64_t bytes_of_values(const AqGraph *graph)
     return bytes;
 }
 
+/* Of a program that is planned within a limit, not compiled. */
+static AqProgramSettings planning_settings(const AqTrain *t, int64_t limit)
+{
+    AqProgramSettings settings = aq_train_settings(t);
+    settings.memory_limit = limit;
+    settings.plan_only = true;
+    settings.passes.verify = false; /* what is asked of the passes is shown */
+    settings.passes.after = NULL;   /* when the program is compiled */
+    return settings;
+}
+
 /* What cannot fit is refused before pictures are drawn or decoded, which may
  * take long.  (Where choices are measured, the plan is not known yet.)  A
  * budget is then planned for a second time, without what the data turned out to
@@ -246,11 +257,7 @@ static AqStatus refuse_what_cannot_fit(AqTrain *t)
         bytes_of_values(t->graph) <= aq_compiled_limit(limit))
         return AQ_OK;
     t->tuning = t->options->tuning;
-    AqProgramSettings settings = aq_train_settings(t);
-    settings.memory_limit = limit;
-    settings.plan_only = true;
-    settings.passes.verify = false; /* what is asked of the passes is shown */
-    settings.passes.after = NULL;   /* when the program is compiled */
+    AqProgramSettings settings = planning_settings(t, limit);
     AqCompiled *plan =
         aq_compiled_new(t->graph, t->memory, t->pool, &settings, t->error);
     if (plan)
@@ -297,11 +304,7 @@ static AqStatus compile_program(AqTrain *t)
 /* The bytes of the program within a limit; its arrays are there. */
 static int64_t bytes_within(AqTrain *t, int64_t limit)
 {
-    AqProgramSettings settings = aq_train_settings(t);
-    settings.memory_limit = limit;
-    settings.plan_only = true;
-    settings.passes.verify = false;
-    settings.passes.after = NULL;
+    AqProgramSettings settings = planning_settings(t, limit);
     AqCompiled *plan =
         aq_compiled_new(t->graph, t->memory, t->pool, &settings, t->error);
     int64_t bytes = plan ? aq_compiled_bytes(plan) : 0;
